@@ -1,0 +1,1 @@
+//! Criterion benchmarks of Moongate's hot paths.

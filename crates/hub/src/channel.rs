@@ -1,0 +1,139 @@
+//! Who on this shard listens to what: channels and their members.
+
+use moongate_io::{ConnId, Time};
+
+use crate::slab::{Key, Slab};
+use crate::{Form, Name};
+
+/// A topic in one form, as one shard listens to it. Its home sends runs to this id; one that outlives its channel
+/// reaches nobody.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ChannelId(pub(crate) Key);
+
+/// One connection's membership in one channel.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct SubscriptionId(pub(crate) Key);
+
+/// A topic in one form on this shard, and its members. Not live until the home has confirmed it.
+pub(crate) struct Channel {
+    pub(crate) name: Name,
+    pub(crate) form: Form,
+    pub(crate) live: bool,
+    pub(crate) members: Vec<Member>,
+    /// When the home was last told that a member falls behind.
+    pub(crate) pressed_at: Option<Time>,
+}
+
+/// A member: where its outbox is, and which subscription it is, to find its way back.
+#[derive(Copy, Clone)]
+pub(crate) struct Member {
+    pub(crate) slot: u32,
+    subscription: u32,
+}
+
+pub(crate) struct Subscription {
+    channel: ChannelId,
+    pub(crate) conn: ConnId,
+    /// The member's index in its channel; kept true when members move.
+    index: u32,
+}
+
+/// The channels of a shard. Joining and leaving take constant time.
+pub(crate) struct Channels {
+    pub(crate) channels: Slab<Channel>,
+    subscriptions: Slab<Subscription>,
+}
+
+impl Channels {
+    pub(crate) fn new() -> Channels {
+        Channels { channels: Slab::new(), subscriptions: Slab::new() }
+    }
+
+    pub(crate) fn open(&mut self, name: Name, form: Form) -> ChannelId {
+        let channel = Channel { name, form, live: false, members: Vec::new(), pressed_at: None };
+        ChannelId(self.channels.insert(channel))
+    }
+
+    pub(crate) fn get(&self, id: ChannelId) -> Option<&Channel> {
+        self.channels.get(id.0)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
+        self.channels.get_mut(id.0)
+    }
+
+    pub(crate) fn subscriptions(&self) -> usize {
+        self.subscriptions.len()
+    }
+
+    pub(crate) fn join(&mut self, id: ChannelId, conn: ConnId) -> SubscriptionId {
+        let channel = self.channels.get_mut(id.0).expect("the caller has just found or opened it");
+        let index = channel.members.len() as u32;
+        let key = self.subscriptions.insert(Subscription { channel: id, conn, index });
+        channel.members.push(Member { slot: conn.slot(), subscription: key.place });
+        SubscriptionId(key)
+    }
+
+    /// The topic a subscription is to.
+    pub(crate) fn name(&self, id: SubscriptionId) -> Option<&Name> {
+        let subscription = self.subscriptions.get(id.0)?;
+        self.get(subscription.channel).map(|channel| &channel.name)
+    }
+
+    /// Ends a subscription. Returns the channel if that was its last member: it is closed then.
+    pub(crate) fn leave(&mut self, id: SubscriptionId) -> Option<Channel> {
+        let left = self.subscriptions.remove(id.0)?;
+        let channel = self.channels.get_mut(left.channel.0)?;
+        channel.members.swap_remove(left.index as usize);
+        if let Some(moved) = channel.members.get(left.index as usize) {
+            let generation = self.subscriptions.generation_at(moved.subscription);
+            let key = Key { place: moved.subscription, generation };
+            let moved = self.subscriptions.get_mut(key).expect("a member's subscription lives");
+            moved.index = left.index;
+        }
+        if channel.members.is_empty() {
+            return self.channels.remove(left.channel.0);
+        }
+        None
+    }
+
+    /// The connections in a channel.
+    pub(crate) fn conns(&self, id: ChannelId) -> impl Iterator<Item = ConnId> {
+        let members = self.get(id).map_or(&[][..], |channel| &channel.members);
+        members.iter().filter_map(|member| Some(self.subscriptions.at(member.subscription as usize)?.conn))
+    }
+
+    /// Closes a channel and ends its subscriptions.
+    pub(crate) fn close(&mut self, id: ChannelId) -> Option<Channel> {
+        let channel = self.channels.remove(id.0)?;
+        for member in &channel.members {
+            let generation = self.subscriptions.generation_at(member.subscription);
+            self.subscriptions.remove(Key { place: member.subscription, generation });
+        }
+        Some(channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::HashKey;
+
+    #[test]
+    fn leaving_keeps_every_other_member_findable() {
+        let mut channels = Channels::new();
+        let id = channels.open(HashKey::new([0; 16]).name("t"), Form(0));
+        let mut subscriptions: Vec<_> = (0..10).map(|slot| channels.join(id, ConnId::new(slot, 0))).collect();
+        for index in [3, 0, 5, 6, 2, 1, 2, 1, 0] {
+            assert!(channels.leave(subscriptions.remove(index)).is_none());
+            for subscription in &subscriptions {
+                let found = channels.subscriptions.get(subscription.0).expect("still subscribed");
+                let member = channels.get(id).expect("open").members[found.index as usize];
+                assert_eq!(member.slot, found.conn.slot());
+            }
+        }
+        assert!(channels.leave(subscriptions[0]).is_some_and(|channel| channel.members.is_empty()));
+        assert!(channels.leave(subscriptions[0]).is_none());
+        assert!(channels.get(id).is_none());
+    }
+}

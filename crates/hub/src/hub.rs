@@ -1,0 +1,472 @@
+//! One shard's hub: subscriptions, publishing, and its share of the mesh's work in every tick.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use moongate_io::{Bytes, ConnId, Meter, Run, Segment, Time};
+
+use crate::channel::Channels;
+use crate::home::{Audience, Home, Limits, Sealed};
+use crate::mesh::{Ask, Ordered, Publish, Rejection, ShardPort, Tell, Token};
+use crate::name::CarriedHash;
+use crate::outbox::Delivered;
+use crate::slab::Key;
+use crate::{ChannelId, Encode, Form, Kind, Name, OutboxLimits, Outboxes, SubscriptionId};
+
+/// A hub's limits.
+#[derive(Copy, Clone, Debug)]
+pub struct Config {
+    /// How many topics may have their home here.
+    pub topics_max: usize,
+    /// How long a topic that nobody hears and nobody speaks to is remembered.
+    pub topic_linger: Duration,
+    /// The limits of every subscriber's outbox.
+    pub outbox: OutboxLimits,
+}
+
+/// A run is sealed when another message would take it past this many bytes.
+const RUN_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a publisher's window is held back at most when a subscriber falls behind.
+const WITHHOLD_MAX: Duration = Duration::from_millis(10);
+
+/// How often a topic's home is told anew that a subscriber falls behind.
+const PRESSURE_EVERY: Duration = Duration::from_millis(5);
+
+/// How many topics without audience are looked at in one tick.
+const FORGET_BUDGET: usize = 64;
+
+/// What became of a publish.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// The topic's home is here and has given the message its place.
+    Ordered(Ordered),
+    /// It is on its way; [`Hub::take_ordered`] or [`Hub::take_rejected`] will name its token.
+    Pending,
+    /// The home keeps as many topics as it may.
+    Rejected(Rejection),
+}
+
+/// What became of a subscribe.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Subscribed {
+    /// From now on the connection's outbox gets all that is said.
+    Now(SubscriptionId),
+    /// The topic's home is asked; [`Hub::take_joined`] or [`Hub::take_refused`] will name the connection.
+    Later(SubscriptionId),
+}
+
+/// Something the control thread asks of the shard rather than of its hub.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Answer with [`Hub::survey`] by [`Hub::report`].
+    Snapshot,
+    /// Begin to drain; when done call [`Hub::drained`].
+    Drain,
+    /// Leave the loop.
+    Stop,
+}
+
+/// A shard's topics, channels and outboxes, and its port in the mesh.
+pub struct Hub<E> {
+    /// What waits for each connection.
+    pub outboxes: Outboxes,
+    pub(crate) port: ShardPort,
+    pub(crate) home: Home<E>,
+    pub(crate) channels: Channels,
+    places: HashMap<(Name, Form), ChannelId, CarriedHash>,
+    meter: Meter,
+    now: Time,
+    /// Epochs are this plus a multiple of an odd number: random, and different as long as the process lives.
+    epoch_base: u64,
+    epochs_drawn: u64,
+    /// Audiences to be admitted once this tick's runs are sealed, so that they hear only what comes after.
+    changes: VecDeque<Change>,
+    sealed: Vec<Sealed>,
+    /// Places whose publishers are held back, the one that is due first in front.
+    withheld: VecDeque<(Time, u16, Ordered)>,
+    /// Channels with a subscriber that falls behind; their homes are told at the end of the tick.
+    pressed: Vec<ChannelId>,
+    joined: Vec<ConnId>,
+    refused: Vec<(ConnId, Rejection)>,
+    ordered: Vec<Ordered>,
+    rejected: Vec<(Token, u32, Rejection)>,
+    overflowed: Vec<u32>,
+    commands: VecDeque<Command>,
+    pub(crate) counts: Counts,
+}
+
+enum Change {
+    Admit { topic: Key, audience: Audience },
+    Dismiss { name: Name, form: Form, shard: u16 },
+}
+
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) published: u64,
+    pub(crate) published_bytes: u64,
+    pub(crate) ordered: u64,
+    pub(crate) rejected: u64,
+    pub(crate) withheld: u64,
+    pub(crate) runs: u64,
+    pub(crate) delivered: u64,
+    pub(crate) delivered_bytes: u64,
+    pub(crate) cut: u64,
+}
+
+impl<E: Encode> Hub<E> {
+    /// A hub at `port` that writes messages with `encoder`. `meter` counts the runs it keeps alive; `epoch_base` is
+    /// random, so that no epoch comes back after a restart.
+    pub fn new(config: &Config, encoder: E, port: ShardPort, meter: Meter, epoch_base: u64) -> Hub<E> {
+        // An empty outbox takes any one run, so a run must not be much of what a subscriber may have waiting.
+        let run_bytes_max = RUN_BYTES_MAX.min(config.outbox.outbox_bytes_max as usize / 4);
+        let limits =
+            Limits { topics_max: config.topics_max, run_bytes_max, topic_linger: config.topic_linger };
+        Hub {
+            outboxes: Outboxes::new(config.outbox),
+            port,
+            home: Home::new(encoder, limits),
+            channels: Channels::new(),
+            places: HashMap::default(),
+            meter,
+            now: Time::ZERO,
+            epoch_base,
+            epochs_drawn: 0,
+            changes: VecDeque::new(),
+            sealed: Vec::new(),
+            withheld: VecDeque::new(),
+            pressed: Vec::new(),
+            joined: Vec::new(),
+            refused: Vec::new(),
+            ordered: Vec::new(),
+            rejected: Vec::new(),
+            overflowed: Vec::new(),
+            commands: VecDeque::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// This shard's number.
+    pub fn shard(&self) -> usize {
+        self.port.me()
+    }
+
+    /// Begins a tick at `now`.
+    pub fn begin(&mut self, now: Time) {
+        self.now = now;
+    }
+
+    /// The name `text` with its hash.
+    pub fn name(&self, text: &str) -> Name {
+        self.port.name(text)
+    }
+
+    // Subscribing.
+
+    /// Lets `conn` hear what is said to `name` from now on, written in `form`.
+    pub fn subscribe(&mut self, conn: ConnId, name: Name, form: Form) -> Subscribed {
+        let place = (name, form);
+        if let Some(id) = self.places.get(&place).copied() {
+            let subscription = self.channels.join(id, conn);
+            let live = self.channels.get(id).is_some_and(|channel| channel.live);
+            return if live { Subscribed::Now(subscription) } else { Subscribed::Later(subscription) };
+        }
+        let name = place.0.clone();
+        let id = self.channels.open(name.clone(), form);
+        self.places.insert(place, id);
+        let subscription = self.channels.join(id, conn);
+        let home = name.home(self.port.shards());
+        self.port.ask(home, Ask::Subscribe { name, form, channel: id });
+        Subscribed::Later(subscription)
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, id: SubscriptionId) {
+        let Some(channel) = self.channels.leave(id) else { return };
+        let (name, form) = (channel.name, channel.form);
+        self.places.remove(&(name.clone(), form));
+        let home = name.home(self.port.shards());
+        self.port.ask(home, Ask::Unsubscribe { name, form });
+    }
+
+    /// The topic a subscription is to.
+    pub fn subscribed_name(&self, id: SubscriptionId) -> Option<Name> {
+        self.channels.name(id).cloned()
+    }
+
+    // Publishing.
+
+    /// Says `payload` to `name`. The place it is given, now or later, carries `token`.
+    pub fn publish(&mut self, token: Token, name: &Name, kind: Kind, payload: &[u8]) -> Published {
+        self.counts.published += 1;
+        self.counts.published_bytes += payload.len() as u64;
+        let home = name.home(self.port.shards());
+        if home == self.port.me() && !self.port.asks_itself() && self.port.has_room() {
+            return match self.order(self.port.me(), token, name, kind, payload) {
+                Ok(Some(ordered)) => Published::Ordered(ordered),
+                Ok(None) => Published::Pending,
+                Err(why) => Published::Rejected(why),
+            };
+        }
+        let publish = Publish { name: name.clone(), kind, payload: payload.into(), token };
+        self.port.ask(home, Ask::Publish(publish));
+        Published::Pending
+    }
+
+    /// Orders a message of this home. `None`: it has its place, but its publisher is held back.
+    fn order(
+        &mut self,
+        from: usize,
+        token: Token,
+        name: &Name,
+        kind: Kind,
+        payload: &[u8],
+    ) -> Result<Option<Ordered>, Rejection> {
+        let topic = self.enter(name)?;
+        let (epoch, offset) = self.home.order(topic, kind, payload, self.now, &mut self.sealed);
+        self.counts.ordered += 1;
+        if !self.sealed.is_empty() {
+            self.send_sealed();
+        }
+        let ordered = Ordered { token, epoch, offset, bytes: payload.len() as u32 };
+        let until = self.home.topics.get(topic).map_or(Time::ZERO, |topic| topic.pressed_until);
+        if until <= self.now {
+            return Ok(Some(ordered));
+        }
+        self.counts.withheld += 1;
+        self.withheld.push_back((self.now + WITHHOLD_MAX, from as u16, ordered));
+        Ok(None)
+    }
+
+    fn enter(&mut self, name: &Name) -> Result<Key, Rejection> {
+        let (drawn, base) = (&mut self.epochs_drawn, self.epoch_base);
+        self.home.enter(name, self.now, || {
+            *drawn += 1;
+            base.wrapping_add(drawn.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+        })
+    }
+
+    // The tick's share of the mesh.
+
+    /// Handles all tells, then at most `budget` asks while tells have room. True if there may be more to do.
+    pub fn exchange(&mut self, budget: usize) -> bool {
+        self.port.push_waiting();
+        for from in 0..=self.port.shards() {
+            while let Some(tell) = self.port.next_tell(from) {
+                self.hear(tell);
+            }
+        }
+        self.release_withheld();
+        for _ in 0..budget {
+            if !self.port.has_room() {
+                return false;
+            }
+            let Some((from, ask)) = self.port.next_ask() else { return false };
+            self.answer(from, ask);
+        }
+        true
+    }
+
+    fn hear(&mut self, tell: Tell) {
+        match tell {
+            Tell::Ordered(ordered) => self.ordered.push(ordered),
+            Tell::Rejected { token, bytes, why } => {
+                self.counts.rejected += 1;
+                self.rejected.push((token, bytes, why));
+            }
+            Tell::Subscribed { channel } => {
+                let Some(open) = self.channels.get_mut(channel) else { return };
+                open.live = true;
+                self.joined.extend(self.channels.conns(channel));
+            }
+            Tell::Refused { channel, why } => {
+                self.refused.extend(self.channels.conns(channel).map(|conn| (conn, why)));
+                if let Some(closed) = self.channels.close(channel) {
+                    self.places.remove(&(closed.name, closed.form));
+                }
+            }
+            Tell::Run { channel, run } => self.deliver(channel, run),
+            Tell::Topics(_) | Tell::Snapshot(_) | Tell::Drained => {
+                unreachable!("only the control thread asks for these")
+            }
+        }
+    }
+
+    fn answer(&mut self, from: usize, ask: Ask) {
+        match ask {
+            Ask::Publish(Publish { name, kind, payload, token }) => {
+                match self.order(from, token, &name, kind, &payload) {
+                    Ok(Some(ordered)) => self.tell(from, Tell::Ordered(ordered)),
+                    Ok(None) => {}
+                    Err(why) => {
+                        self.tell(from, Tell::Rejected { token, bytes: payload.len() as u32, why });
+                    }
+                }
+            }
+            Ask::Subscribe { name, form, channel } => match self.enter(&name) {
+                Ok(topic) => {
+                    let audience = Audience { form, shard: from as u16, channel };
+                    self.changes.push_back(Change::Admit { topic, audience });
+                }
+                Err(why) => self.tell(from, Tell::Refused { channel, why }),
+            },
+            Ask::Unsubscribe { name, form } => {
+                self.changes.push_back(Change::Dismiss { name, form, shard: from as u16 });
+            }
+            Ask::Pressure(name) => {
+                let until = self.now + WITHHOLD_MAX;
+                if let Some(topic) = self.home.find(&name) {
+                    topic.pressed_until = until;
+                }
+            }
+            Ask::Topics(cursor) => {
+                let page = self.topics_page(cursor);
+                self.tell(from, Tell::Topics(Box::new(page)));
+            }
+            Ask::Snapshot => self.commands.push_back(Command::Snapshot),
+            Ask::Drain => self.commands.push_back(Command::Drain),
+            Ask::Stop => self.commands.push_back(Command::Stop),
+        }
+    }
+
+    fn tell(&mut self, to: usize, tell: Tell) {
+        if to == self.port.me() { self.hear(tell) } else { self.port.tell(to, tell) }
+    }
+
+    fn release_withheld(&mut self) {
+        while let Some((due, to, ordered)) = self.withheld.front().copied() {
+            if due > self.now {
+                return;
+            }
+            self.withheld.pop_front();
+            self.tell(to as usize, Tell::Ordered(ordered));
+        }
+    }
+
+    // Fan-out.
+
+    /// Ends the tick's runs and hands them out; then admits newcomers. Call once per tick, after [`Hub::exchange`].
+    pub fn seal(&mut self) {
+        self.home.seal(&mut self.sealed);
+        self.send_sealed();
+        while let Some(change) = self.changes.pop_front() {
+            match change {
+                Change::Admit { topic, audience } => {
+                    self.home.admit(topic, audience);
+                    let channel = audience.channel;
+                    self.tell(audience.shard as usize, Tell::Subscribed { channel });
+                }
+                Change::Dismiss { name, form, shard } => self.home.dismiss(&name, form, shard, self.now),
+            }
+        }
+        self.press_homes();
+    }
+
+    fn send_sealed(&mut self) {
+        let mut sealed = std::mem::take(&mut self.sealed);
+        for Sealed { audience, run } in sealed.drain(..) {
+            self.counts.runs += 1;
+            self.tell(audience.shard as usize, Tell::Run { channel: audience.channel, run });
+        }
+        self.sealed = sealed;
+    }
+
+    fn deliver(&mut self, id: ChannelId, run: Arc<Run>) {
+        // Whoever listened may have left while the run was on its way.
+        let Some(channel) = self.channels.get(id) else { return };
+        let (messages, bytes) = (run.ends().len() as u64, run.bytes().len() as u64);
+        let segment = Segment::whole(Bytes::run(run, &self.meter));
+        let mut taken = 0;
+        let mut pressed = false;
+        for member in &channel.members {
+            match self.outboxes.deliver(member.slot, segment.clone(), self.now) {
+                Delivered::Taken => taken += 1,
+                Delivered::Pressed => {
+                    taken += 1;
+                    pressed = true;
+                }
+                Delivered::Overflow => {
+                    self.counts.cut += messages;
+                    self.overflowed.push(member.slot);
+                }
+                Delivered::Sealed => {}
+            }
+        }
+        self.counts.delivered += taken * messages;
+        self.counts.delivered_bytes += taken * bytes;
+        if pressed {
+            self.pressed.push(id);
+        }
+    }
+
+    /// Tells the homes of topics with a subscriber that falls behind, each now and then.
+    fn press_homes(&mut self) {
+        for id in std::mem::take(&mut self.pressed) {
+            let now = self.now;
+            let Some(channel) = self.channels.get_mut(id) else { continue };
+            if channel.pressed_at.is_some_and(|at| now.since(at) < PRESSURE_EVERY) {
+                continue;
+            }
+            channel.pressed_at = Some(now);
+            let name = channel.name.clone();
+            let home = name.home(self.port.shards());
+            self.port.ask(home, Ask::Pressure(name));
+        }
+    }
+
+    /// Forgets topics nobody needs, wakes the others, and says when there is something to do again.
+    pub fn finish(&mut self) -> Option<Time> {
+        let forget = self.home.forget(self.now, FORGET_BUDGET);
+        self.port.wake();
+        let withheld = self.withheld.front().map(|(due, ..)| *due);
+        let blocked = self.port.is_blocked().then(|| self.now + Duration::from_millis(1));
+        [forget, withheld, blocked].into_iter().flatten().min()
+    }
+
+    /// Announces that the shard is about to sleep. False if something has come meanwhile: then it must not.
+    pub fn park(&mut self) -> bool {
+        self.port.park()
+    }
+
+    /// Awake again.
+    pub fn unpark(&self) {
+        self.port.unpark();
+    }
+
+    // What came of it, for the shard to act on.
+
+    /// Connections whose subscription has been confirmed; also ones that have left since.
+    pub fn take_joined(&mut self) -> Vec<ConnId> {
+        std::mem::take(&mut self.joined)
+    }
+
+    /// Connections whose subscription was refused; it has ended.
+    pub fn take_refused(&mut self) -> Vec<(ConnId, Rejection)> {
+        std::mem::take(&mut self.refused)
+    }
+
+    /// Messages that were given their place.
+    pub fn take_ordered(&mut self) -> Vec<Ordered> {
+        std::mem::take(&mut self.ordered)
+    }
+
+    /// Messages that were not taken, with the length of their payload.
+    pub fn take_rejected(&mut self) -> Vec<(Token, u32, Rejection)> {
+        std::mem::take(&mut self.rejected)
+    }
+
+    /// Slots whose outbox is full under [`crate::OutboxPolicy::Cut`]; a slot may come up more than once.
+    pub fn take_overflowed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.overflowed)
+    }
+
+    /// What the control thread asks of the shard.
+    pub fn next_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+}
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

@@ -1,0 +1,451 @@
+//! What waits for each connection: references to runs, and the few bytes that are its own.
+//!
+//! An outbox that is *dirty* (something waits, no send is in flight) stands once in a first-in first-out queue that
+//! spans ticks. Taking it from there hands everything that waits to one send; the completion says how much went, and
+//! what is left goes first the next time. Nothing ever goes between the parts of a message that has begun.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, Chain, Segment, Time};
+
+/// What happens to a subscriber whose outbox is full.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum OutboxPolicy {
+    /// It is sent away: what it has heard stays an unbroken prefix.
+    Cut,
+    /// The oldest messages that have not begun are dropped until the new ones fit.
+    DropOldest,
+    /// All messages that have not begun are dropped but the newest.
+    Latest,
+}
+
+/// The limits of every outbox.
+#[derive(Copy, Clone, Debug)]
+pub struct OutboxLimits {
+    /// How many bytes may wait or be in flight for one subscriber. An empty outbox takes any one run.
+    pub outbox_bytes_max: u32,
+    /// What happens past that.
+    pub policy: OutboxPolicy,
+}
+
+/// What policies dropped.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct Drops {
+    /// Whole messages, one per subscriber that missed it.
+    pub messages: u64,
+    /// Their encoded bytes.
+    pub bytes: u64,
+}
+
+/// What became of a run offered to an outbox.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Delivered {
+    /// It waits.
+    Taken,
+    /// It waits, and the subscriber, though it makes progress, is past half its limit.
+    Pressed,
+    /// The outbox is full and the policy is [`OutboxPolicy::Cut`]: nothing was added.
+    Overflow,
+    /// The outbox takes nothing any more.
+    Sealed,
+}
+
+/// A subscriber counts as making progress if it took bytes within this span.
+const PROGRESS_WITHIN: Duration = Duration::from_millis(10);
+
+#[derive(Default)]
+struct Outbox {
+    waiting: Waiting,
+    waiting_bytes: u32,
+    flight_bytes: u32,
+    /// When the kernel last took bytes, in milliseconds of the driver's time.
+    progress_millis: u32,
+    queued: bool,
+    held: bool,
+    sealed: bool,
+}
+
+#[derive(Default)]
+enum Waiting {
+    #[default]
+    Nothing,
+    One(Segment),
+    Many(Box<Many>),
+}
+
+#[derive(Default)]
+struct Many {
+    segments: VecDeque<Segment>,
+    /// The newest pong that is due: an older one it replaces was never sent (RFC 6455 §5.5.3 allows that).
+    pong: Option<Bytes>,
+}
+
+/// The outboxes of a shard's connections, by slot.
+pub struct Outboxes {
+    table: Vec<Outbox>,
+    dirty: VecDeque<u32>,
+    limits: OutboxLimits,
+    drops: Drops,
+    waiting_bytes: u64,
+}
+
+impl Outboxes {
+    pub(crate) fn new(limits: OutboxLimits) -> Outboxes {
+        Outboxes {
+            table: Vec::new(),
+            dirty: VecDeque::new(),
+            limits,
+            drops: Drops::default(),
+            waiting_bytes: 0,
+        }
+    }
+
+    /// Makes sure `slot` has an empty outbox; called when a connection moves in.
+    pub fn open(&mut self, slot: u32) {
+        let index = slot as usize;
+        if index >= self.table.len() {
+            self.table.resize_with(index + 1, Outbox::default);
+        }
+        self.clear(slot);
+        let outbox = &mut self.table[index];
+        *outbox = Outbox { queued: outbox.queued, ..Outbox::default() };
+    }
+
+    /// Adds bytes of the connection's own behind all that waits. Ignored once the outbox is sealed.
+    pub fn push(&mut self, slot: u32, bytes: Bytes) {
+        if !self.table[slot as usize].sealed && !bytes.is_empty() {
+            self.append(slot, Segment::whole(bytes));
+        }
+    }
+
+    /// Adds a pong, in place of one that has not gone out yet.
+    pub fn push_pong(&mut self, slot: u32, bytes: Bytes) {
+        let outbox = &mut self.table[slot as usize];
+        if outbox.sealed {
+            return;
+        }
+        if outbox.flight_bytes == 0 && matches!(outbox.waiting, Waiting::Nothing) {
+            return self.append(slot, Segment::whole(bytes));
+        }
+        let added = bytes.len() as u32;
+        let replaced = outbox.waiting.many().pong.replace(bytes).map_or(0, |old| old.len() as u32);
+        outbox.waiting_bytes = outbox.waiting_bytes + added - replaced;
+        self.waiting_bytes = self.waiting_bytes + u64::from(added) - u64::from(replaced);
+        self.mark_dirty(slot);
+    }
+
+    /// Adds nothing more to this outbox: what is pushed later is ignored. What waits still goes out.
+    pub fn seal(&mut self, slot: u32) {
+        self.table[slot as usize].sealed = true;
+    }
+
+    /// Keeps what waits from going out until [`Outboxes::let_go`].
+    pub fn hold(&mut self, slot: u32) {
+        self.table[slot as usize].held = true;
+    }
+
+    /// Ends [`Outboxes::hold`].
+    pub fn let_go(&mut self, slot: u32) {
+        self.table[slot as usize].held = false;
+        self.mark_dirty(slot);
+    }
+
+    /// Forgets what waits and has not begun, as when a subscriber is cut. What is in flight stays.
+    pub fn cut(&mut self, slot: u32) {
+        let outbox = &mut self.table[slot as usize];
+        let before = outbox.waiting_bytes;
+        let rest = match std::mem::take(&mut outbox.waiting) {
+            Waiting::Nothing => None,
+            Waiting::One(segment) => Some(segment),
+            Waiting::Many(mut many) => many.segments.pop_front(),
+        };
+        outbox.waiting_bytes = 0;
+        if let Some(mut begun) = rest.filter(|segment| !segment.at_message_start()) {
+            begun.truncate(begun.first_message_len());
+            outbox.waiting_bytes = begun.len() as u32;
+            outbox.waiting = Waiting::One(begun);
+        }
+        self.waiting_bytes -= u64::from(before - outbox.waiting_bytes);
+    }
+
+    /// Forgets all that waits, begun or not: the connection cannot send any more.
+    pub fn clear(&mut self, slot: u32) {
+        let outbox = &mut self.table[slot as usize];
+        self.waiting_bytes -= u64::from(outbox.waiting_bytes);
+        outbox.waiting_bytes = 0;
+        outbox.waiting = Waiting::Nothing;
+    }
+
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_idle(&self, slot: u32) -> bool {
+        let outbox = &self.table[slot as usize];
+        outbox.flight_bytes == 0 && outbox.waiting_bytes == 0
+    }
+
+    /// Bytes that wait or are in flight.
+    pub fn bytes(&self, slot: u32) -> u32 {
+        let outbox = &self.table[slot as usize];
+        outbox.waiting_bytes + outbox.flight_bytes
+    }
+
+    /// Whether more than half of what may wait does.
+    pub fn past_half(&self, slot: u32) -> bool {
+        self.bytes(slot) > self.limits.outbox_bytes_max / 2
+    }
+
+    /// Takes the next dirty outbox: its slot, and all that waits there, or as much as fits one send.
+    pub fn next_send(&mut self) -> Option<(u32, Chain)> {
+        loop {
+            let slot = self.dirty.pop_front()?;
+            let outbox = &mut self.table[slot as usize];
+            outbox.queued = false;
+            if outbox.held || outbox.flight_bytes > 0 {
+                continue;
+            }
+            let Some(chain) = outbox.waiting.take_chain() else { continue };
+            let bytes = chain.len() as u32;
+            outbox.waiting_bytes -= bytes;
+            outbox.flight_bytes = bytes;
+            self.waiting_bytes -= u64::from(bytes);
+            return Some((slot, chain));
+        }
+    }
+
+    /// Whether [`Outboxes::next_send`] may have more.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// How many outboxes stand in the queue.
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// The send in flight took `count` bytes of `chain`; what it left goes first the next time.
+    pub fn sent(&mut self, slot: u32, chain: Chain, count: usize, now: Time) {
+        let outbox = &mut self.table[slot as usize];
+        outbox.flight_bytes = 0;
+        outbox.progress_millis = millis(now);
+        let left = chain.len() - count;
+        if left > 0 {
+            outbox.waiting_bytes += left as u32;
+            self.waiting_bytes += left as u64;
+            outbox.waiting.put_back(chain, count);
+        }
+        self.mark_dirty(slot);
+    }
+
+    /// The send in flight failed; nothing of it will go out.
+    pub fn failed(&mut self, slot: u32) {
+        self.table[slot as usize].flight_bytes = 0;
+        self.clear(slot);
+    }
+
+    /// Bytes that wait in all outboxes, shared ones counted for each.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
+    /// What policies dropped so far.
+    pub fn drops(&self) -> Drops {
+        self.drops
+    }
+
+    /// Offers `run` to the subscriber in `slot`, within its limit and by the policy.
+    pub(crate) fn deliver(&mut self, slot: u32, mut run: Segment, now: Time) -> Delivered {
+        let outbox = &mut self.table[slot as usize];
+        if outbox.sealed {
+            return Delivered::Sealed;
+        }
+        let waiting = outbox.waiting_bytes + outbox.flight_bytes;
+        let limit = self.limits.outbox_bytes_max;
+        if waiting > 0 && waiting as usize + run.len() > limit as usize {
+            let need = (waiting as usize + run.len()) - limit as usize;
+            let drop_bytes = match self.limits.policy {
+                OutboxPolicy::Cut => return Delivered::Overflow,
+                OutboxPolicy::DropOldest => need,
+                OutboxPolicy::Latest => usize::MAX,
+            };
+            let mut dropped = outbox.waiting.drop_messages(drop_bytes);
+            // What is begun or in flight stays, so the run itself may have to give; its newest message always stays.
+            dropped.add(drop_first(&mut run, drop_bytes.saturating_sub(dropped.bytes as usize), 1));
+            self.drops.add(dropped);
+            self.recount(slot);
+        }
+        self.append(slot, run);
+        let outbox = &self.table[slot as usize];
+        let idle_millis = millis(now).wrapping_sub(outbox.progress_millis);
+        let progresses = u128::from(idle_millis) <= PROGRESS_WITHIN.as_millis();
+        if waiting > limit / 2 && progresses { Delivered::Pressed } else { Delivered::Taken }
+    }
+
+    fn recount(&mut self, slot: u32) {
+        let outbox = &mut self.table[slot as usize];
+        let counted = outbox.waiting.bytes() as u32;
+        self.waiting_bytes = self.waiting_bytes - u64::from(outbox.waiting_bytes) + u64::from(counted);
+        outbox.waiting_bytes = counted;
+    }
+
+    fn append(&mut self, slot: u32, segment: Segment) {
+        let outbox = &mut self.table[slot as usize];
+        outbox.waiting_bytes += segment.len() as u32;
+        self.waiting_bytes += segment.len() as u64;
+        outbox.waiting.push(segment);
+        self.mark_dirty(slot);
+    }
+
+    fn mark_dirty(&mut self, slot: u32) {
+        let outbox = &mut self.table[slot as usize];
+        if !outbox.queued && !outbox.held && outbox.flight_bytes == 0 && outbox.waiting_bytes > 0 {
+            outbox.queued = true;
+            self.dirty.push_back(slot);
+        }
+    }
+}
+
+impl Drops {
+    fn add(&mut self, other: Drops) {
+        self.messages += other.messages;
+        self.bytes += other.bytes;
+    }
+}
+
+impl Waiting {
+    fn many(&mut self) -> &mut Many {
+        if !matches!(self, Waiting::Many(_)) {
+            let mut many = Box::<Many>::default();
+            if let Waiting::One(segment) = std::mem::take(self) {
+                many.segments.push_back(segment);
+            }
+            *self = Waiting::Many(many);
+        }
+        match self {
+            Waiting::Many(many) => many,
+            Waiting::Nothing | Waiting::One(_) => unreachable!("it was just made many"),
+        }
+    }
+
+    fn push(&mut self, segment: Segment) {
+        match self {
+            Waiting::Nothing => *self = Waiting::One(segment),
+            Waiting::One(_) | Waiting::Many(_) => self.many().segments.push_back(segment),
+        }
+    }
+
+    fn take_chain(&mut self) -> Option<Chain> {
+        match std::mem::take(self) {
+            Waiting::Nothing => None,
+            Waiting::One(segment) => Some(Chain::One(segment)),
+            Waiting::Many(mut many) => {
+                // A pong follows whole messages, so it may end any chain; one that is cut short keeps a place for it.
+                let pong = many.pong.take();
+                let count = many.segments.len().min(CHAIN_SEGMENTS_MAX - usize::from(pong.is_some()));
+                let mut segments: Vec<Segment> = many.segments.drain(..count).collect();
+                segments.extend(pong.map(Segment::whole));
+                if !many.segments.is_empty() {
+                    *self = Waiting::Many(many);
+                }
+                match segments.len() {
+                    0 => None,
+                    1 => segments.pop().map(Chain::One),
+                    _ => Some(Chain::Many(segments)),
+                }
+            }
+        }
+    }
+
+    /// Puts what a send left of `chain`, all but its first `sent` bytes, before everything else.
+    fn put_back(&mut self, chain: Chain, mut sent: usize) {
+        let mut rest: Vec<Segment> = match chain {
+            Chain::One(segment) => vec![segment],
+            Chain::Many(segments) => segments,
+        };
+        let mut gone = 0;
+        for segment in &mut rest {
+            let count = sent.min(segment.len());
+            segment.advance(count);
+            sent -= count;
+            if !segment.is_empty() {
+                break;
+            }
+            gone += 1;
+        }
+        rest.drain(..gone);
+        if matches!(self, Waiting::Nothing) && rest.len() == 1 {
+            *self = rest.pop().map_or(Waiting::Nothing, Waiting::One);
+            return;
+        }
+        let many = self.many();
+        for segment in rest.into_iter().rev() {
+            many.segments.push_front(segment);
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Waiting::Nothing => 0,
+            Waiting::One(segment) => segment.len(),
+            Waiting::Many(many) => {
+                let pong = many.pong.as_ref().map_or(0, Bytes::len);
+                many.segments.iter().map(Segment::len).sum::<usize>() + pong
+            }
+        }
+    }
+
+    /// Drops whole messages, oldest first, until at least `need` bytes are dropped or none is left that may be.
+    fn drop_messages(&mut self, need: usize) -> Drops {
+        let mut drops = Drops::default();
+        let segments = &mut self.many().segments;
+        if segments.front().is_some_and(|first| !first.at_message_start()) {
+            set_begun_apart(segments);
+        }
+        let mut index = 0;
+        while index < segments.len() && (drops.bytes as usize) < need {
+            let segment = &mut segments[index];
+            if !segment.is_run() || !segment.at_message_start() {
+                index += 1;
+                continue;
+            }
+            drops.add(drop_first(segment, need - drops.bytes as usize, 0));
+            if segment.is_empty() {
+                segments.remove(index);
+            }
+        }
+        drops
+    }
+}
+
+/// Splits the first segment after the message that has begun, so that what follows it can be dropped.
+fn set_begun_apart(segments: &mut VecDeque<Segment>) {
+    let Some(rest) = segments.front_mut() else { return };
+    let mut begun = rest.clone();
+    let length = begun.first_message_len();
+    begun.truncate(length);
+    rest.advance(length);
+    if rest.is_empty() {
+        segments.pop_front();
+    }
+    segments.push_front(begun);
+}
+
+/// Drops messages from the start of a run until at least `need` bytes are, but keeps the last `keep` messages.
+fn drop_first(run: &mut Segment, need: usize, keep: usize) -> Drops {
+    let mut drops = Drops::default();
+    let mut left = run.messages();
+    while (drops.bytes as usize) < need && left > keep {
+        let length = run.first_message_len();
+        run.advance(length);
+        left -= 1;
+        drops.add(Drops { messages: 1, bytes: length as u64 });
+    }
+    drops
+}
+
+fn millis(now: Time) -> u32 {
+    (now.as_nanos() / 1_000_000) as u32
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

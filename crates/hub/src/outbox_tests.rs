@@ -1,0 +1,195 @@
+use std::sync::Arc;
+
+use moongate_io::{Meter, Run};
+
+use super::*;
+
+const SLOT: u32 = 3;
+
+fn outboxes(outbox_bytes_max: u32, policy: OutboxPolicy) -> Outboxes {
+    let mut outboxes = Outboxes::new(OutboxLimits { outbox_bytes_max, policy });
+    outboxes.open(SLOT);
+    outboxes
+}
+
+/// A run of these messages.
+fn run(messages: &[&str]) -> Segment {
+    let mut ends = Vec::new();
+    for message in messages {
+        ends.push(ends.last().unwrap_or(&0) + message.len() as u32);
+    }
+    Segment::whole(Bytes::run(Arc::new(Run::new(messages.concat().as_bytes(), ends)), &Meter::default()))
+}
+
+fn own(text: &'static str) -> Bytes {
+    Bytes::fixed(text.as_bytes())
+}
+
+/// Takes the next send, lets the kernel take `count` bytes of it and returns those.
+fn send(outboxes: &mut Outboxes, count: usize) -> String {
+    let (slot, chain) = outboxes.next_send().expect("something waits");
+    let all: Vec<u8> = chain.segments().iter().flat_map(|segment| segment.as_slice().to_vec()).collect();
+    let count = count.min(all.len());
+    outboxes.sent(slot, chain, count, Time::ZERO);
+    String::from_utf8(all[..count].to_vec()).expect("tests send text")
+}
+
+fn drain(outboxes: &mut Outboxes) -> String {
+    let mut all = String::new();
+    while outboxes.is_dirty() {
+        all.push_str(&send(outboxes, usize::MAX));
+    }
+    assert_eq!((outboxes.bytes(SLOT), outboxes.waiting_bytes()), (0, 0));
+    all
+}
+
+#[test]
+fn everything_that_waits_goes_in_one_send_whatever_the_kernel_takes() {
+    for step in 1..12 {
+        let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+        outboxes.deliver(SLOT, run(&["ab", "cde"]), Time::ZERO);
+        outboxes.push(SLOT, own("-own-"));
+        outboxes.deliver(SLOT, run(&["f"]), Time::ZERO);
+        let mut all = String::new();
+        while outboxes.is_dirty() {
+            all.push_str(&send(&mut outboxes, step));
+        }
+        assert_eq!(all, "abcde-own-f", "by {step}");
+        assert!(outboxes.is_idle(SLOT));
+    }
+}
+
+#[test]
+fn one_send_is_in_flight_and_the_queue_is_fair() {
+    let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+    outboxes.open(0);
+    outboxes.push(SLOT, own("a"));
+    outboxes.push(0, own("b"));
+    let (first, chain) = outboxes.next_send().expect("two wait");
+    outboxes.push(SLOT, own("c"));
+    assert_eq!(first, SLOT);
+    assert_eq!(outboxes.next_send().map(|(slot, _)| slot), Some(0));
+    assert!(outboxes.next_send().is_none(), "both have a send in flight");
+    outboxes.sent(SLOT, chain, 1, Time::ZERO);
+    assert_eq!(send(&mut outboxes, 9), "c");
+}
+
+#[test]
+fn a_long_outbox_goes_in_several_sends() {
+    let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+    for _ in 0..CHAIN_SEGMENTS_MAX + 3 {
+        outboxes.push(SLOT, own("x"));
+    }
+    assert_eq!(send(&mut outboxes, 999).len(), CHAIN_SEGMENTS_MAX);
+    assert_eq!(send(&mut outboxes, 999).len(), 3);
+}
+
+#[test]
+fn a_held_outbox_keeps_what_it_gets_in_order() {
+    let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+    outboxes.hold(SLOT);
+    outboxes.push(SLOT, own("101,"));
+    outboxes.deliver(SLOT, run(&["news"]), Time::ZERO);
+    assert!(outboxes.next_send().is_none());
+    outboxes.let_go(SLOT);
+    assert_eq!(drain(&mut outboxes), "101,news");
+}
+
+#[test]
+fn pongs_are_coalesced_and_never_split_a_message() {
+    let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+    outboxes.deliver(SLOT, run(&["message"]), Time::ZERO);
+    assert_eq!(send(&mut outboxes, 3), "mes");
+    outboxes.push_pong(SLOT, own("<pong1>"));
+    outboxes.push_pong(SLOT, own("<pong2>"));
+    outboxes.deliver(SLOT, run(&["next"]), Time::ZERO);
+    assert_eq!(drain(&mut outboxes), "sagenext<pong2>");
+    outboxes.push_pong(SLOT, own("<pong3>"));
+    assert_eq!(drain(&mut outboxes), "<pong3>");
+}
+
+#[test]
+fn a_sealed_outbox_takes_nothing_more() {
+    let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+    outboxes.push(SLOT, own("close"));
+    outboxes.seal(SLOT);
+    outboxes.push(SLOT, own("late"));
+    outboxes.push_pong(SLOT, own("late"));
+    assert_eq!(outboxes.deliver(SLOT, run(&["late"]), Time::ZERO), Delivered::Sealed);
+    assert_eq!(drain(&mut outboxes), "close");
+}
+
+#[test]
+fn cut_finishes_the_message_begun_and_forgets_the_rest() {
+    let mut outboxes = outboxes(10, OutboxPolicy::Cut);
+    outboxes.deliver(SLOT, run(&["abcd", "efgh"]), Time::ZERO);
+    assert_eq!(send(&mut outboxes, 2), "ab");
+    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"]), Time::ZERO), Delivered::Overflow);
+    outboxes.cut(SLOT);
+    outboxes.push(SLOT, own("<1013>"));
+    outboxes.seal(SLOT);
+    assert_eq!(drain(&mut outboxes), "cd<1013>");
+}
+
+#[test]
+fn an_empty_outbox_takes_any_run() {
+    let mut outboxes = outboxes(4, OutboxPolicy::Cut);
+    assert_eq!(outboxes.deliver(SLOT, run(&["longer than four"]), Time::ZERO), Delivered::Taken);
+    assert_eq!(drain(&mut outboxes), "longer than four");
+}
+
+#[test]
+fn drop_oldest_drops_whole_messages_that_have_not_begun() {
+    let mut outboxes = outboxes(12, OutboxPolicy::DropOldest);
+    outboxes.deliver(SLOT, run(&["aaaa", "bbbb"]), Time::ZERO);
+    outboxes.push(SLOT, own("##"));
+    assert_eq!(send(&mut outboxes, 1), "a");
+    assert_eq!(outboxes.deliver(SLOT, run(&["cccc", "dddd"]), Time::ZERO), Delivered::Pressed);
+    assert_eq!(outboxes.drops(), Drops { messages: 2, bytes: 8 });
+    assert_eq!(drain(&mut outboxes), "aaa##dddd");
+}
+
+#[test]
+fn latest_keeps_the_newest_message_only() {
+    let mut outboxes = outboxes(12, OutboxPolicy::Latest);
+    outboxes.deliver(SLOT, run(&["aaaa", "bbbb", "cccc"]), Time::ZERO);
+    outboxes.deliver(SLOT, run(&["dddd", "eeee"]), Time::ZERO);
+    assert_eq!(outboxes.drops(), Drops { messages: 4, bytes: 16 });
+    assert_eq!(drain(&mut outboxes), "eeee");
+}
+
+#[test]
+fn a_failed_send_empties_the_outbox() {
+    let mut outboxes = outboxes(100, OutboxPolicy::Cut);
+    outboxes.push(SLOT, own("a"));
+    let (slot, chain) = outboxes.next_send().expect("one waits");
+    outboxes.push(SLOT, own("b"));
+    drop(chain);
+    outboxes.failed(slot);
+    assert!(outboxes.is_idle(SLOT) && outboxes.next_send().is_none());
+}
+
+#[test]
+fn a_new_tenant_finds_an_empty_outbox() {
+    let mut outboxes = outboxes(100, OutboxPolicy::Cut);
+    outboxes.push(SLOT, own("old"));
+    outboxes.seal(SLOT);
+    outboxes.open(SLOT);
+    assert_eq!(outboxes.waiting_bytes(), 0);
+    outboxes.push(SLOT, own("new"));
+    assert_eq!(drain(&mut outboxes), "new");
+}
+
+#[test]
+fn pressure_needs_progress() {
+    let mut outboxes = outboxes(10, OutboxPolicy::Cut);
+    let later = Time::ZERO + Duration::from_millis(11);
+    outboxes.deliver(SLOT, run(&["abcdef"]), Time::ZERO);
+    assert_eq!(outboxes.deliver(SLOT, run(&["g"]), Time::ZERO), Delivered::Pressed);
+    assert_eq!(outboxes.deliver(SLOT, run(&["h"]), later), Delivered::Taken, "it took nothing for 11 ms");
+}
+
+#[test]
+fn an_outbox_is_small() {
+    assert!(size_of::<Outbox>() <= 40, "{}", size_of::<Outbox>());
+}

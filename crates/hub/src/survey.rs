@@ -1,0 +1,124 @@
+//! What a hub shows of itself: its topics, page by page, and its figures.
+
+use crate::hub::Hub;
+use crate::mesh::{TopicInfo, TopicsPage};
+use crate::report::{SampleKind, Snapshot};
+use crate::{Encode, Tell};
+
+/// How many places one page of the list of topics looks at.
+const PAGE_PLACES: u64 = 512;
+
+impl<E: Encode> Hub<E> {
+    /// The page of topics that starts at `cursor`: first those that are heard here, then those that live here.
+    pub(crate) fn topics_page(&self, cursor: u64) -> TopicsPage {
+        let heard = self.channels.channels.places() as u64;
+        let end = heard + self.home.topics.places() as u64;
+        let upto = cursor.saturating_add(PAGE_PLACES).min(end);
+        let topics = (cursor..upto).filter_map(|place| self.topic_info(place, heard)).collect();
+        TopicsPage { topics, next: (upto < end).then_some(upto) }
+    }
+
+    fn topic_info(&self, place: u64, heard: u64) -> Option<TopicInfo> {
+        if place < heard {
+            let channel = self.channels.channels.at(place as usize)?;
+            let subscribers = channel.members.len() as u64;
+            return Some(TopicInfo { name: channel.name.clone(), subscribers, home: None });
+        }
+        let topic = self.home.topics.at((place - heard) as usize)?;
+        let home = Some((topic.epoch, topic.offset));
+        Some(TopicInfo { name: topic.name.clone(), subscribers: 0, home })
+    }
+
+    /// Answers [`crate::Command::Snapshot`].
+    pub fn report(&mut self, snapshot: Snapshot) {
+        self.tell_control(Tell::Snapshot(Box::new(snapshot)));
+    }
+
+    /// Answers [`crate::Command::Drain`].
+    pub fn drained(&mut self) {
+        self.tell_control(Tell::Drained);
+    }
+
+    fn tell_control(&mut self, tell: Tell) {
+        let control = self.port.shards();
+        self.port.tell(control, tell);
+    }
+
+    /// Adds the hub's figures to `snapshot`.
+    pub fn survey(&mut self, snapshot: &mut Snapshot) {
+        let counts = &self.counts;
+        let drops = self.outboxes.drops();
+        snapshot.counter(
+            "moongate_messages_in_total",
+            "Messages published through this shard.",
+            counts.published,
+        );
+        snapshot.counter(
+            "moongate_messages_in_bytes_total",
+            "Payload bytes published through this shard.",
+            counts.published_bytes,
+        );
+        snapshot.counter(
+            "moongate_messages_ordered_total",
+            "Messages given their offset by this shard as the home of their topic.",
+            counts.ordered,
+        );
+        snapshot.counter(
+            "moongate_messages_rejected_total",
+            "Messages their topic's home did not take because it keeps as many topics as it may.",
+            counts.rejected,
+        );
+        snapshot.counter(
+            "moongate_messages_out_total",
+            "Messages put into subscribers' outboxes, one for each subscriber.",
+            counts.delivered,
+        );
+        snapshot.counter(
+            "moongate_messages_out_bytes_total",
+            "Encoded bytes put into subscribers' outboxes.",
+            counts.delivered_bytes,
+        );
+        snapshot.counter(
+            "moongate_runs_total",
+            "Runs handed out: what a topic said in one tick in one form, once for each shard that listens.",
+            counts.runs,
+        );
+        snapshot.counter(
+            "moongate_publishers_withheld_total",
+            "Messages whose publisher was held back because a subscriber fell behind.",
+            counts.withheld,
+        );
+        for (reason, value) in [("outbox_full_cut", counts.cut), ("outbox_full_dropped", drops.messages)] {
+            snapshot.labelled(
+                SampleKind::Counter,
+                "moongate_messages_dropped_total",
+                "Messages that a subscriber did not get, by reason.",
+                &[("reason", reason)],
+                value as f64,
+            );
+        }
+        snapshot.gauge("moongate_subscriptions", "Subscriptions.", self.channels.subscriptions() as u64);
+        snapshot.gauge("moongate_topics", "Topics whose home this shard is.", self.home.topics.len() as u64);
+        snapshot.counter(
+            "moongate_topics_forgotten_total",
+            "Topics forgotten because nobody heard or spoke to them any more.",
+            self.home.forgotten,
+        );
+        snapshot.gauge(
+            "moongate_outbox_bytes",
+            "Bytes waiting in all outboxes.",
+            self.outboxes.waiting_bytes(),
+        );
+        snapshot.gauge(
+            "moongate_outboxes_dirty",
+            "Outboxes with something to send and no send in flight.",
+            self.outboxes.dirty_count() as u64,
+        );
+        snapshot.gauge("moongate_lanes_unread", "Asks and tells unread in lanes.", self.port.unread() as u64);
+        snapshot.gauge(
+            "moongate_lanes_waiting",
+            "Asks and tells that found their lane full and wait for room.",
+            self.port.waiting() as u64,
+        );
+    }
+}

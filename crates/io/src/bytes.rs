@@ -1,0 +1,291 @@
+//! Immutable bytes on their way out: runs shared by shards, segments of them, and the chain that one send carries.
+//!
+//! Two counts keep bytes alive. Between shards a [`Run`] sits in an `Arc`; within a shard that `Arc` sits in an `Rc`
+//! ([`Bytes`]), so that handing a run to one more subscriber touches no atomic.
+
+use std::cell::Cell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::CHAIN_SEGMENTS_MAX;
+
+/// Several whole messages in one form, end to end, with their boundaries.
+#[derive(Debug)]
+pub struct Run {
+    bytes: Box<[u8]>,
+    ends: Box<[u32]>,
+}
+
+impl Run {
+    /// `bytes` holding one message up to each of `ends`, which rise and finish at the length of `bytes`.
+    pub fn new(bytes: impl Into<Box<[u8]>>, ends: impl Into<Box<[u32]>>) -> Run {
+        let (bytes, ends) = (bytes.into(), ends.into());
+        debug_assert!(ends.is_sorted());
+        debug_assert_eq!(ends.last().map_or(0, |end| *end as usize), bytes.len());
+        Run { bytes, ends }
+    }
+
+    /// The encoded messages, one after the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Where each message ends, in bytes from the run's start.
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+}
+
+/// Counts the bytes of all [`Bytes`] made with it that are still alive, each once however often it is shared.
+#[derive(Clone, Default)]
+pub struct Meter(Rc<Cell<u64>>);
+
+impl Meter {
+    /// Bytes alive now.
+    pub fn get(&self) -> u64 {
+        self.0.get()
+    }
+}
+
+impl fmt::Debug for Meter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Meter({})", self.get())
+    }
+}
+
+/// Immutable bytes shared within one shard; cloning is one plain increment.
+#[derive(Clone)]
+pub struct Bytes(Rc<Body>);
+
+struct Body {
+    held: Held,
+    meter: Option<Meter>,
+}
+
+enum Held {
+    Own(Box<[u8]>),
+    Run(Arc<Run>),
+    Static(&'static [u8]),
+}
+
+impl Bytes {
+    /// Bytes of this shard's own, for example one answer; counted by `meter` while they live.
+    pub fn own(bytes: impl Into<Box<[u8]>>, meter: &Meter) -> Bytes {
+        Bytes::metered(Held::Own(bytes.into()), meter)
+    }
+
+    /// A run that other shards may hold too; counted by `meter` while this shard does.
+    pub fn run(run: Arc<Run>, meter: &Meter) -> Bytes {
+        Bytes::metered(Held::Run(run), meter)
+    }
+
+    /// Bytes that are part of the program.
+    pub fn fixed(bytes: &'static [u8]) -> Bytes {
+        Bytes(Rc::new(Body { held: Held::Static(bytes), meter: None }))
+    }
+
+    fn metered(held: Held, meter: &Meter) -> Bytes {
+        let body = Body { held, meter: Some(meter.clone()) };
+        meter.0.set(meter.0.get() + body.held.as_slice().len() as u64);
+        Bytes(Rc::new(body))
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        self.0.held.as_slice()
+    }
+
+    /// How many bytes there are.
+    pub fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where each message in them ends; none for bytes that are not a run.
+    pub fn ends(&self) -> &[u32] {
+        match &self.0.held {
+            Held::Run(run) => run.ends(),
+            Held::Own(_) | Held::Static(_) => &[],
+        }
+    }
+}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bytes({})", self.len())
+    }
+}
+
+impl Held {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Held::Own(bytes) => bytes,
+            Held::Run(run) => run.bytes(),
+            Held::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(meter) = &self.meter {
+            meter.0.set(meter.0.get() - self.held.as_slice().len() as u64);
+        }
+    }
+}
+
+/// A part of some [`Bytes`]: from `start` up to `end`.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    bytes: Bytes,
+    start: u32,
+    end: u32,
+}
+
+impl Segment {
+    /// All of `bytes`, which are shorter than 4 GiB.
+    pub fn whole(bytes: Bytes) -> Segment {
+        let end = u32::try_from(bytes.len()).expect("a segment is shorter than 4 GiB");
+        Segment { bytes, start: 0, end }
+    }
+
+    /// What is left to send.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes.as_slice()[self.start as usize..self.end as usize]
+    }
+
+    /// How many bytes are left.
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Forgets the first `count` bytes, because they were sent or their messages dropped.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len(), "a segment advances within itself");
+        self.start += count as u32;
+    }
+
+    /// Forgets all but the first `count` bytes.
+    pub fn truncate(&mut self, count: usize) {
+        if count < self.len() {
+            self.end = self.start + count as u32;
+        }
+    }
+
+    /// Whether the segment starts where a message does, so that nothing of its first message has gone out.
+    pub fn at_message_start(&self) -> bool {
+        self.start == 0 || self.bytes.ends().binary_search(&self.start).is_ok()
+    }
+
+    /// How many bytes are left of the message the segment starts in; all of it for bytes that are not a run.
+    pub fn first_message_len(&self) -> usize {
+        let ends = self.bytes.ends();
+        let next = ends.partition_point(|end| *end <= self.start);
+        ends.get(next).map_or(self.len(), |end| (end - self.start) as usize)
+    }
+
+    /// How many messages the segment holds, counting one begun; 1 for bytes that are not a run.
+    pub fn messages(&self) -> usize {
+        let ends = self.bytes.ends();
+        let from = ends.partition_point(|end| *end <= self.start);
+        let to = ends.partition_point(|end| *end <= self.end);
+        if ends.is_empty() { usize::from(!self.is_empty()) } else { to - from }
+    }
+
+    /// Whether the segment is of a run, whose messages a slow subscriber's policy may drop.
+    pub fn is_run(&self) -> bool {
+        !self.bytes.ends().is_empty()
+    }
+}
+
+/// What one send carries: at least one segment, at most [`CHAIN_SEGMENTS_MAX`].
+///
+/// The driver owns the chain until the send's completion and gives it back with it.
+#[derive(Debug)]
+pub enum Chain {
+    /// The common case: everything waiting is one run.
+    One(Segment),
+    /// Two segments or more.
+    Many(Vec<Segment>),
+}
+
+impl Chain {
+    /// The segments, first byte first.
+    pub fn segments(&self) -> &[Segment] {
+        match self {
+            Chain::One(segment) => std::slice::from_ref(segment),
+            Chain::Many(segments) => {
+                debug_assert!((1..=CHAIN_SEGMENTS_MAX).contains(&segments.len()));
+                segments
+            }
+        }
+    }
+
+    /// How many bytes the chain carries.
+    pub fn len(&self) -> usize {
+        self.segments().iter().map(Segment::len).sum()
+    }
+
+    /// Whether the chain carries nothing; a chain handed to a driver never is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three_messages(meter: &Meter) -> Segment {
+        Segment::whole(Bytes::run(Arc::new(Run::new(*b"aabbbc", [2, 5, 6])), meter))
+    }
+
+    #[test]
+    fn the_meter_counts_shared_bytes_once() {
+        let meter = Meter::default();
+        let first = three_messages(&meter);
+        let second = first.clone();
+        assert_eq!(meter.get(), 6);
+        drop(first);
+        assert_eq!(meter.get(), 6);
+        drop(second);
+        assert_eq!(meter.get(), 0);
+    }
+
+    #[test]
+    fn a_segment_knows_its_message_boundaries() {
+        let mut segment = three_messages(&Meter::default());
+        assert!(segment.at_message_start());
+        assert_eq!((segment.first_message_len(), segment.messages()), (2, 3));
+        segment.advance(1);
+        assert!(!segment.at_message_start());
+        assert_eq!((segment.first_message_len(), segment.messages()), (1, 3));
+        segment.advance(1);
+        assert!(segment.at_message_start());
+        assert_eq!((segment.first_message_len(), segment.messages()), (3, 2));
+        segment.advance(3);
+        assert_eq!((segment.first_message_len(), segment.messages()), (1, 1));
+        assert_eq!(segment.as_slice(), b"c");
+    }
+
+    #[test]
+    fn bytes_that_are_no_run_are_one_message() {
+        let mut segment = Segment::whole(Bytes::fixed(b"hello"));
+        assert!(!segment.is_run());
+        assert_eq!((segment.first_message_len(), segment.messages()), (5, 1));
+        segment.advance(2);
+        assert!(!segment.at_message_start());
+        segment.truncate(2);
+        assert_eq!(segment.as_slice(), b"ll");
+    }
+}

@@ -1,0 +1,1 @@
+//! A seeded, virtual-time driver and a world of clients, for tests.
