@@ -1,0 +1,74 @@
+//! What no setting can know by itself: whether they fit together.
+
+use super::value::size_text;
+use super::{Anonymous, Problem, Settings};
+
+/// What a frame's header can add to a message (RFC 6455 §5.2).
+const FRAME_HEADER_BYTES_MAX: usize = 14;
+
+/// Everything that does not fit together.
+pub(super) fn across(settings: &Settings) -> Vec<Problem> {
+    let checks = [
+        outbox_holds_a_message,
+        memory_holds_a_message,
+        publishing_is_confirmed,
+        control_is_guarded,
+        addresses_differ,
+    ];
+    checks.iter().filter_map(|check| check(settings)).map(Problem).collect()
+}
+
+fn outbox_holds_a_message(settings: &Settings) -> Option<String> {
+    let (outbox, message) = (settings.outbox_bytes_max, settings.message_bytes_max);
+    (outbox <= message + FRAME_HEADER_BYTES_MAX).then(|| {
+        format!(
+            "MOONGATE_OUTBOX_BYTES_MAX: saw {}, wants more than MOONGATE_MESSAGE_BYTES_MAX ({}) and the \
+             {FRAME_HEADER_BYTES_MAX} bytes of a frame's header, so that one message always fits",
+            size_text(outbox),
+            size_text(message)
+        )
+    })
+}
+
+fn memory_holds_a_message(settings: &Settings) -> Option<String> {
+    let (memory, message) = (settings.memory_bytes_max?, settings.message_bytes_max);
+    (memory < message).then(|| {
+        format!(
+            "MOONGATE_MEMORY_BYTES_MAX: saw {}, wants at least MOONGATE_MESSAGE_BYTES_MAX ({})",
+            size_text(memory),
+            size_text(message)
+        )
+    })
+}
+
+fn publishing_is_confirmed(settings: &Settings) -> Option<String> {
+    if settings.anonymous_wanted != Some(Anonymous::Publish) || settings.insecure {
+        return None;
+    }
+    let public = settings.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())?;
+    Some(format!(
+        "MOONGATE_ANONYMOUS: saw \"publish\" while MOONGATE_LISTEN has {public}, where anyone who reaches it could \
+         speak on every topic; wants subscribe, listeners on loopback only, or MOONGATE_INSECURE=1 to confirm it"
+    ))
+}
+
+fn control_is_guarded(settings: &Settings) -> Option<String> {
+    let control = settings.control?;
+    if control.ip().to_canonical().is_loopback() || settings.control_token.is_some() {
+        return None;
+    }
+    Some(format!(
+        "MOONGATE_CONTROL: saw {control}, which is not on loopback, without a token; wants MOONGATE_CONTROL_TOKEN or \
+         MOONGATE_CONTROL_TOKEN_FILE, or an address on loopback"
+    ))
+}
+
+fn addresses_differ(settings: &Settings) -> Option<String> {
+    let fixed = settings.listen.iter().chain(&settings.control).filter(|address| address.port() != 0);
+    let fixed: Vec<_> = fixed.collect();
+    let twice = fixed
+        .iter()
+        .enumerate()
+        .find_map(|(at, address)| fixed[..at].contains(address).then_some(*address))?;
+    Some(format!("MOONGATE_LISTEN and MOONGATE_CONTROL: saw {twice} twice, wants each address once"))
+}

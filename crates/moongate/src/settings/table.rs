@@ -1,0 +1,362 @@
+//! The one table of settings. Parsing, `moongate --help`, `docs/config.md` and every error text come from it.
+
+use std::time::Duration;
+
+use super::kind::Kind;
+use super::{Anonymous, LogFormat, OutboxPolicy};
+
+/// One setting: `MOONGATE_<name>`.
+pub(super) struct Setting {
+    /// The name after the prefix.
+    pub(super) name: &'static str,
+    /// How its text becomes a value.
+    pub(super) kind: Kind,
+    /// What applies while it is unset or empty, written as a person would; empty for nothing.
+    pub(super) default: &'static str,
+    /// What it does, in a sentence or three. Markdown code marks are allowed.
+    pub(super) doc: &'static str,
+}
+
+/// Settings that belong together.
+pub(super) struct Group {
+    /// The heading over them.
+    pub(super) title: &'static str,
+    /// In the order a reader wants them.
+    pub(super) settings: &'static [Setting],
+}
+
+/// Every setting there is, in the order of the documentation.
+pub(super) fn all() -> impl Iterator<Item = &'static Setting> {
+    GROUPS.iter().flat_map(|group| group.settings)
+}
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+const fn minutes(count: u64) -> Duration {
+    Duration::from_mins(count)
+}
+
+/// All groups of settings.
+pub(super) const GROUPS: &[Group] = &[
+    Group { title: "Where it listens", settings: LISTENING },
+    Group { title: "Who may", settings: ENTITLEMENT },
+    Group { title: "What it serves beside topics", settings: SERVING },
+    Group { title: "Control listener", settings: CONTROL },
+    Group { title: "Limits", settings: LIMITS },
+    Group { title: "Times", settings: TIMES },
+    Group { title: "Threads and rings", settings: ENGINE },
+    Group { title: "Log", settings: LOG },
+];
+
+const LISTENING: &[Setting] = &[
+    Setting {
+        name: "LISTEN",
+        kind: Kind::Addresses { most: 16, place: |settings| &mut settings.listen },
+        default: "127.0.0.1:8080",
+        doc: "Where clients connect: addresses with ports, separated by commas. Port 0 takes a free one, which the \
+              ready line in the log says.",
+    },
+    Setting {
+        name: "LISTEN_SHARED",
+        kind: Kind::Switch { place: |settings| &mut settings.listen_shared },
+        default: "off",
+        doc: "Whether another gateway of the same user may listen on the same addresses, as during a hand-over. Off, \
+              it is an error at start: the kernel would silently give each of the two a part of the connections.",
+    },
+];
+
+const ENTITLEMENT: &[Setting] = &[
+    Setting {
+        name: "ANONYMOUS",
+        kind: Kind::Word {
+            words: &[
+                ("auto", |settings| settings.anonymous_wanted = None),
+                ("subscribe", |settings| settings.anonymous_wanted = Some(Anonymous::Subscribe)),
+                ("publish", |settings| settings.anonymous_wanted = Some(Anonymous::Publish)),
+            ],
+        },
+        default: "auto",
+        doc: "What someone without credentials may do on a topic: listen, or also speak. `auto` is `publish` where \
+              every listener is on loopback, else `subscribe`. Does not bind the control listener.",
+    },
+    Setting {
+        name: "ORIGINS",
+        kind: Kind::Origins { place: |settings| &mut settings.origins },
+        default: "same",
+        doc: "Which web pages may connect, by the `Origin` their browser sends: `same` for pages whose host and port \
+              are those of the request's `Host`, a comma list of exact origins, or `*` for all. A request without an \
+              `Origin` does not come from a web page and is allowed.",
+    },
+    Setting {
+        name: "INSECURE",
+        kind: Kind::Switch { place: |settings| &mut settings.insecure },
+        default: "off",
+        doc: "Confirms a configuration that lets strangers speak: `MOONGATE_ANONYMOUS=publish` on a listener that is \
+              not on loopback.",
+    },
+];
+
+const SERVING: &[Setting] = &[
+    Setting {
+        name: "ECHO",
+        kind: Kind::SwitchOrAuto { place: |settings| &mut settings.echo_wanted },
+        default: "auto",
+        doc: "Whether a WebSocket on `/echo` gets every message back, for diagnosis and benchmarks. `auto` is on where \
+              every listener is on loopback, else off.",
+    },
+    Setting {
+        name: "PAGE",
+        kind: Kind::SwitchOrAuto { place: |settings| &mut settings.page_wanted },
+        default: "auto",
+        doc: "Whether a browser on `/` or on a topic gets the page to try it with. `auto` is on where every listener \
+              is on loopback, else off.",
+    },
+    Setting {
+        name: "HEALTH",
+        kind: Kind::Switch { place: |settings| &mut settings.health },
+        default: "on",
+        doc: "Whether the public listeners answer `/healthz` and `/readyz`. The control listener always does.",
+    },
+];
+
+const CONTROL: &[Setting] = &[
+    Setting {
+        name: "CONTROL",
+        kind: Kind::AddressOrOff { place: |settings| &mut settings.control },
+        default: "127.0.0.1:8081",
+        doc: "Where the control listener is: publishing, the list of topics, health and metrics. Not on loopback it \
+              needs `MOONGATE_CONTROL_TOKEN`.",
+    },
+    Setting {
+        name: "CONTROL_TOKEN",
+        kind: Kind::Secret { place: |settings| &mut settings.control_token },
+        default: "",
+        doc: "What a request to the control listener must carry as `Authorization: Bearer <token>`, except for health.",
+    },
+    Setting {
+        name: "CONTROL_HOSTS",
+        kind: Kind::Hosts { place: |settings| &mut settings.control_hosts },
+        default: "",
+        doc: "Values of the `Host` field, beside those of loopback, that the control listener answers to. Any other is \
+              refused, so that no web page can reach it under a name of its own (DNS rebinding).",
+    },
+    Setting {
+        name: "CONTROL_ORIGINS",
+        kind: Kind::OriginList { place: |settings| &mut settings.control_origins },
+        default: "",
+        doc: "Origins whose web pages may use the control listener. Any other `Origin` is refused.",
+    },
+];
+
+const LIMITS: &[Setting] = &[
+    Setting {
+        name: "CONNECTIONS_MAX",
+        kind: Kind::Count { least: 1, most: 16_777_216, place: |settings| &mut settings.connections_max },
+        default: "100_000",
+        doc: "How many connections there may be, over all shards. One more is answered 503. Each shard can hold no more \
+              than the hard limit of open files (`ulimit -Hn`) less some to spare; where that is lower, the start log says so.",
+    },
+    Setting {
+        name: "HEAD_BYTES_MAX",
+        kind: Kind::Size { least: KIB, most: MIB, place: |settings| &mut settings.head_bytes_max },
+        default: "16KiB",
+        doc: "How large the head of a request may be. A larger one is answered 431, or 414 when it is the target.",
+    },
+    Setting {
+        name: "MESSAGE_BYTES_MAX",
+        kind: Kind::Size { least: 128, most: GIB, place: |settings| &mut settings.message_bytes_max },
+        default: "64KiB",
+        doc: "How large a message may be. A larger one closes its WebSocket with 1009, or is answered 413.",
+    },
+    Setting {
+        name: "OUTBOX_BYTES_MAX",
+        kind: Kind::Size { least: KIB, most: 4 * GIB, place: |settings| &mut settings.outbox_bytes_max },
+        default: "1MiB",
+        doc: "How much may wait for one subscriber before `MOONGATE_OUTBOX_POLICY` decides. Must exceed \
+              `MOONGATE_MESSAGE_BYTES_MAX` by the 14 bytes a frame's header can have.",
+    },
+    Setting {
+        name: "OUTBOX_POLICY",
+        kind: Kind::Word {
+            words: &[
+                ("cut", |settings| settings.outbox_policy = OutboxPolicy::Cut),
+                ("drop-oldest", |settings| settings.outbox_policy = OutboxPolicy::DropOldest),
+                ("latest", |settings| settings.outbox_policy = OutboxPolicy::Latest),
+            ],
+        },
+        default: "cut",
+        doc: "What happens to a subscriber that is too slow: `cut` closes it with 1013, `drop-oldest` drops the messages \
+              that waited longest, `latest` keeps only the newest. Messages are dropped whole, and counted.",
+    },
+    Setting {
+        name: "SEND_UNSENT_BYTES_MAX",
+        kind: Kind::Size { least: 4 * KIB, most: GIB, place: |settings| &mut settings.send_unsent_bytes_max },
+        default: "128KiB",
+        doc: "How many bytes the kernel takes for one connection beyond what is on its way (`TCP_NOTSENT_LOWAT`). More \
+              smooths out a shard's pauses; less bounds what a peer that does not read costs.",
+    },
+    Setting {
+        name: "PUBLISH_WINDOW_BYTES",
+        kind: Kind::Size { least: KIB, most: GIB, place: |settings| &mut settings.publish_window_bytes },
+        default: "256KiB",
+        doc: "How many bytes one connection may have published that their topic's home has not yet ordered. At the \
+              limit its socket is not read until some are.",
+    },
+    Setting {
+        name: "MEMORY_BYTES_MAX",
+        kind: Kind::SizeOrAuto {
+            least: MIB,
+            most: 1024 * GIB,
+            place: |settings| &mut settings.memory_bytes_max,
+        },
+        default: "auto",
+        doc: "How much memory messages may hold, over all shards: what is half received and what waits to be sent. At \
+              the limit the connection that holds most is closed with 1013. `auto` is half of the machine's memory, or \
+              of the control group's where that is less.",
+    },
+    Setting {
+        name: "TOPICS_MAX",
+        kind: Kind::Count { least: 1, most: 100_000_000, place: |settings| &mut settings.topics_max },
+        default: "1_000_000",
+        doc: "How many topics there may be, over all shards. One more is answered 503.",
+    },
+];
+
+const TIMES: &[Setting] = &[
+    Setting {
+        name: "HEAD_TIMEOUT",
+        kind: Kind::Time {
+            least: millis(100),
+            most: minutes(10),
+            place: |settings| &mut settings.head_timeout,
+        },
+        default: "10s",
+        doc: "How long a client may take from connecting to the end of its request. Then it is answered 408.",
+    },
+    Setting {
+        name: "PING_INTERVAL",
+        kind: Kind::Time {
+            least: millis(100),
+            most: minutes(60),
+            place: |settings| &mut settings.ping_interval,
+        },
+        default: "25s",
+        doc: "After how long without a sign from it a WebSocket is pinged, and how often an event stream gets a comment \
+              to keep it open. Below the idle timeout of every proxy in between.",
+    },
+    Setting {
+        name: "PONG_TIMEOUT",
+        kind: Kind::Time {
+            least: millis(100),
+            most: minutes(60),
+            place: |settings| &mut settings.pong_timeout,
+        },
+        default: "20s",
+        doc: "How long a WebSocket may take to answer a ping. Then it is closed.",
+    },
+    Setting {
+        name: "CLOSE_TIMEOUT",
+        kind: Kind::Time {
+            least: millis(100),
+            most: minutes(10),
+            place: |settings| &mut settings.close_timeout,
+        },
+        default: "5s",
+        doc: "How long a peer may take to answer a Close, or to read a last answer. Then the connection is reset.",
+    },
+    Setting {
+        name: "TCP_USER_TIMEOUT",
+        kind: Kind::Time {
+            least: millis(1_000),
+            most: minutes(60),
+            place: |settings| &mut settings.tcp_user_timeout,
+        },
+        default: "30s",
+        doc: "How long what was sent may stay unacknowledged before the kernel gives the connection up (RFC 5482).",
+    },
+    Setting {
+        name: "DRAIN_DELAY",
+        kind: Kind::Time {
+            least: Duration::ZERO,
+            most: minutes(60),
+            place: |settings| &mut settings.drain_delay,
+        },
+        default: "5s",
+        doc: "How long connections are still accepted after SIGTERM or SIGINT, while `/readyz` already says no: the \
+              time a load balancer needs to notice.",
+    },
+    Setting {
+        name: "DRAIN_TIMEOUT",
+        kind: Kind::Time {
+            least: Duration::ZERO,
+            most: minutes(60),
+            place: |settings| &mut settings.drain_timeout,
+        },
+        default: "20s",
+        doc: "Over how long connections are closed after that, in random order, so that the clients do not all come \
+              back at once.",
+    },
+];
+
+const ENGINE: &[Setting] = &[
+    Setting {
+        name: "SHARDS",
+        kind: Kind::CountOrAuto { least: 1, most: 1024, place: |settings| &mut settings.shards },
+        default: "auto",
+        doc: "How many shards, each a thread with a ring of its own. `auto` is the number of CPUs that affinity and the \
+              control group's quota leave.",
+    },
+    Setting {
+        name: "PIN",
+        kind: Kind::Switch { place: |settings| &mut settings.pin },
+        default: "on",
+        doc: "Whether each shard stays on one CPU. Only CPUs the process may use are taken, and nothing is pinned when \
+              there are more shards than those.",
+    },
+    Setting {
+        name: "RING_ENTRIES",
+        kind: Kind::PowerOfTwo { least: 64, most: 32_768, place: |settings| &mut settings.ring_entries },
+        default: "4096",
+        doc: "How many requests a shard's submission queue takes. Its completion queue takes eight times as many, at \
+              most 65536.",
+    },
+    Setting {
+        name: "RECV_BUFFERS",
+        kind: Kind::PowerOfTwo { least: 8, most: 32_768, place: |settings| &mut settings.recv_buffers },
+        default: "1024",
+        doc: "How many receive buffers a shard lends to the kernel, for all its connections together.",
+    },
+    Setting {
+        name: "RECV_BUFFER_SIZE",
+        kind: Kind::Size { least: 256, most: MIB, place: |settings| &mut settings.recv_buffer_size },
+        default: "2KiB",
+        doc: "How large each of them is.",
+    },
+];
+
+const LOG: &[Setting] = &[
+    Setting {
+        name: "LOG",
+        kind: Kind::Filter { place: |settings| &mut settings.log },
+        default: "info",
+        doc: "What the log on standard error says: `off`, `error`, `warn`, `info`, `debug` or `trace`, for everything or \
+              by part. The ready line comes in any case.",
+    },
+    Setting {
+        name: "LOG_FORMAT",
+        kind: Kind::Word {
+            words: &[
+                ("text", |settings| settings.log_format = LogFormat::Text),
+                ("json", |settings| settings.log_format = LogFormat::Json),
+            ],
+        },
+        default: "text",
+        doc: "How: lines for people, or one JSON object a line. Colours only on a terminal, and not with `NO_COLOR`.",
+    },
+];
