@@ -1,7 +1,7 @@
 //! Whether a consumer's thread sleeps.
 
 use std::fmt;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 
 use crate::sync::{AtomicBool, fence};
 
@@ -25,7 +25,9 @@ impl Parking {
 
     /// For the consumer: about to sleep. It must look at its lanes after this, and before it sleeps.
     pub fn park(&self) {
-        self.parked.store(true, Relaxed);
+        // A swap, not a store: it acquires from the swap of a producer that saw an earlier `park` and came late, which
+        // therefore is in the past of whoever sees this flag, and can never be taken for news.
+        self.parked.swap(true, AcqRel);
         fence(SeqCst);
     }
 
@@ -40,8 +42,7 @@ impl Parking {
     pub fn must_wake(&self) -> bool {
         fence(SeqCst);
         // The load keeps the cache line shared among producers while the consumer is awake, which is when it is hot.
-        // The flag guards no data (the lanes' own counters do), so nothing here needs to acquire or release.
-        self.parked.load(Relaxed) && self.parked.swap(false, Relaxed)
+        self.parked.load(Relaxed) && self.parked.swap(false, AcqRel)
     }
 }
 
