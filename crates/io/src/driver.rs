@@ -144,6 +144,8 @@ pub struct Counters {
     pub sends_short: u64,
     /// Calls into the kernel to submit or wait.
     pub enters: u64,
+    /// Nanoseconds spent outside of [`Driver::wait`], from a return to the next call: the ticks' own time.
+    pub busy_nanos: u64,
     /// Receive buffers that are free now.
     pub buffers_free: u64,
     /// Slots in use now.
