@@ -1,0 +1,70 @@
+# One line per verb. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# How many seeds `make sim` tries; each is a world of its own.
+SEEDS ?= 100
+# What `make load` runs: fanout, echo or idle, with any of its options.
+LOAD ?= fanout
+# What `make bench` runs: all, or those whose name contains this.
+BENCH ?=
+# Options for the end-to-end tests, such as `make test E2E="-k chat"`.
+E2E ?=
+
+# Where the page is when the gateway listens where `make run` puts it.
+LISTEN := $(or $(MOONGATE_LISTEN),127.0.0.1:8080)
+
+comma := ,
+
+# A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+.PHONY: help run build test check fmt lint unit loom e2e sim bench load
+
+help: ## List these verbs.
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
+
+run: ## Build the release and run the gateway on loopback.
+	@cargo build --release -p moongate
+	@echo "The page: http://$(firstword $(subst $(comma), ,$(LISTEN)))/   (Ctrl-C ends it)"
+	@exec target/release/moongate run
+
+build: ## Build the release: target/release/moongate.
+	cargo build --release -p moongate
+
+test: fmt-check lint unit loom e2e ## Everything a change must pass; ends with the end-to-end tests.
+
+check: fmt-check lint unit ## The quick part of test: format, lints, unit tests.
+
+fmt: ## Format the code.
+	cargo fmt --all
+
+.PHONY: fmt-check
+fmt-check:
+	cargo fmt --all --check
+
+lint: ## Clippy on everything, warnings denied.
+	cargo clippy --workspace --all-targets -- -D warnings
+
+unit: ## The Rust tests, simulation included.
+	cargo test --workspace
+
+loom: ## The lane in every order that threads can run.
+	RUSTFLAGS="--cfg moongate_loom" CARGO_TARGET_DIR=target/loom cargo test -p moongate-lane --release --test loom
+
+e2e: ## The end-to-end tests, on the real kernel.
+	tests/install.sh
+	cargo build --profile checked --workspace --bins
+	@target/test-env/bin/python -m pytest tests/e2e $(E2E)
+
+sim: ## The simulation with SEEDS=100 seeds.
+	SEEDS=$(SEEDS) cargo test --profile checked -p moongate-sim -- --nocapture
+
+bench: ## The micro-benchmarks; BENCH=name picks some.
+	cargo bench -p moongate-benches -- $(BENCH)
+
+load: ## A load scenario: LOAD="fanout|echo|idle [options]".
+	cargo build --release -p moongate -p moongate-load
+	target/release/moongate-load $(LOAD)
