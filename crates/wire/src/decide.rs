@@ -1,0 +1,382 @@
+//! What is to be done about a request: one pure function, and the table of PROTOCOL.md B from top to bottom.
+//!
+//! The first question is where the request goes, the second whether it asks for a protocol that is spoken there. Only
+//! then do its method and the rest of its fields matter. A request that a page or an event stream can answer is answered
+//! with it even when it asks for an upgrade that is not on offer.
+
+mod media;
+
+use media::Representation;
+
+use crate::Kind;
+use crate::answer::Answer;
+use crate::body::Framing;
+use crate::head::{Head, Method, One, Target, Version};
+use crate::negotiate::{self, Agreed};
+use crate::origin::{Cors, Origins};
+use crate::refusal::{Reason, Refusal};
+use crate::scan::HeadLimits;
+use crate::topic::{self, TopicName};
+
+const TOPIC_METHODS: &str = "GET, HEAD, POST, OPTIONS";
+const READ_METHODS: &str = "GET, HEAD, OPTIONS";
+const ECHO_METHODS: &str = "GET, OPTIONS";
+
+/// What a server offers and to whom.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Whether `/echo` is there.
+    pub echo: bool,
+    /// Whether the page is there, at `/` and on topics.
+    pub page: bool,
+    /// Whether `/healthz` and `/readyz` are there.
+    pub health: bool,
+    /// Whether anyone may publish.
+    pub may_publish: bool,
+    /// Which pages may take part.
+    pub origins: Origins,
+    /// The subprotocols that a WebSocket may agree on.
+    pub subprotocols: &'static [&'static str],
+    /// How large a head may be.
+    pub head: HeadLimits,
+    /// How large a message may be.
+    pub message_bytes_max: usize,
+}
+
+impl Default for Policy {
+    /// What suits a public address.
+    fn default() -> Policy {
+        Policy {
+            echo: false,
+            page: false,
+            health: true,
+            may_publish: false,
+            origins: Origins::Same,
+            subprotocols: &[],
+            head: HeadLimits::default(),
+            message_bytes_max: 64 * 1024,
+        }
+    }
+}
+
+/// What to do about a request. Nothing in it borrows from the request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// Answer 101 and speak WebSocket.
+    WebSocket(Upgrade),
+    /// Answer with an event stream.
+    Events {
+        /// What to listen to.
+        topic: TopicName,
+        /// Which pages may read it.
+        cors: Cors,
+        /// Whether only the answer's head was asked for.
+        head_only: bool,
+    },
+    /// Read the body and publish it.
+    Publish(Publish),
+    /// Answer with the page.
+    Page {
+        /// The topic it opens on; none at `/`.
+        topic: Option<TopicName>,
+        /// Whether only the answer's head was asked for.
+        head_only: bool,
+    },
+    /// Answer how the server is.
+    Health {
+        /// Whether the question is if it takes connections, rather than if it is alive.
+        ready: bool,
+        /// Whether only the answer's head was asked for.
+        head_only: bool,
+    },
+    /// Answer with this.
+    Plain(Answer),
+    /// Answer with this, and count it.
+    Refuse(Refusal),
+}
+
+/// A WebSocket that may be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upgrade {
+    /// What it is connected to.
+    pub place: Place,
+    /// The text of `Sec-WebSocket-Key` as it came (PROTOCOL.md B18).
+    pub key: [u8; 24],
+    /// Whether 100 has to be sent before 101 (RFC 9110 §7.8).
+    pub expect_continue: bool,
+    /// Subprotocol and extension.
+    pub agreed: Agreed,
+}
+
+/// What speaks WebSocket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// A topic.
+    Topic(TopicName),
+    /// The route that sends back what it gets.
+    Echo,
+}
+
+/// A message that comes as the body of a `POST`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Publish {
+    /// Where it goes.
+    pub topic: TopicName,
+    /// Text, which is still to be checked, or binary.
+    pub kind: Kind,
+    /// How the body ends.
+    pub framing: Framing,
+    /// Whether 100 has to be sent before the body comes.
+    pub expect_continue: bool,
+    /// Which pages may read the answer.
+    pub cors: Cors,
+}
+
+/// Where a request goes.
+enum Route {
+    Topic(TopicName),
+    Echo,
+    Page,
+    Health { ready: bool },
+    Server,
+}
+
+/// Decides what to do about `head`.
+pub fn decide(head: &Head<'_>, policy: &Policy) -> Decision {
+    let decision = find_route(head, policy).and_then(|route| on_route(route, head, policy));
+    let refusal = match decision.and_then(|decision| check_expectation(decision, head)) {
+        Ok(decision) => return decision,
+        Err(refusal) => refusal,
+    };
+    let refusal = refusal.head_only(head.method == Method::Head);
+    Decision::Refuse(if is_topic_read(head) { refusal.vary_accept() } else { refusal })
+}
+
+/// B3.
+fn find_route(head: &Head<'_>, policy: &Policy) -> Result<Route, Refusal> {
+    let Target::Path { path, .. } = head.target else { return Ok(Route::Server) };
+    match path {
+        "/" if policy.page => Ok(Route::Page),
+        "/echo" if policy.echo => Ok(Route::Echo),
+        "/healthz" if policy.health => Ok(Route::Health { ready: false }),
+        "/readyz" if policy.health => Ok(Route::Health { ready: true }),
+        _ => match path.as_bytes().strip_prefix(topic::PREFIX) {
+            Some(rest) => TopicName::from_path(rest).map(Route::Topic),
+            None => Err(Reason::NotFound.into()),
+        },
+    }
+}
+
+fn on_route(route: Route, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
+    let head_only = head.method == Method::Head;
+    match (route, find_upgrade(head)) {
+        (Route::Topic(topic), Ok(())) => open(Place::Topic(topic), head, policy),
+        (Route::Topic(topic), Err(why_not)) => on_topic(topic, why_not, head, policy),
+        (Route::Echo, Ok(())) => open(Place::Echo, head, policy),
+        (Route::Echo, Err(_)) if head.method == Method::Options => {
+            Ok(Decision::Plain(Answer::options(ECHO_METHODS)))
+        }
+        // B7.
+        (Route::Echo, Err(why_not)) => Err(why_not.into()),
+        // B8, B9, B10, B11: nothing else is spoken here, so a wish to upgrade is ignored.
+        (Route::Page, _) => read_only(head, Decision::Page { topic: None, head_only }),
+        (Route::Health { ready }, _) => read_only(head, Decision::Health { ready, head_only }),
+        (Route::Server, _) => Ok(Decision::Plain(Answer::new(204))),
+    }
+}
+
+/// Whether the request asks for the one protocol that can be switched to, and if not, why it does not count
+/// (B2, B4, B5, B6, B9, B10, B11).
+fn find_upgrade(head: &Head<'_>) -> Result<(), Reason> {
+    if head.values("upgrade").next().is_none() {
+        return Err(Reason::UpgradeRequired);
+    }
+    if head.version == Version::Http10 {
+        return Err(Reason::UpgradeInHttp10);
+    }
+    if !head.has_token("connection", "upgrade") {
+        return Err(Reason::ConnectionLacksUpgrade);
+    }
+    // RFC 9110 §7.8: the name in any case, and no version, since `websocket` is registered without one.
+    if head.has_token("upgrade", "websocket") { Ok(()) } else { Err(Reason::UpgradeUnknown) }
+}
+
+/// The request for a WebSocket at `place`: RFC 6455 §4.2.1, in the order of B12 to B24.
+fn open(place: Place, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
+    if head.method != Method::Get {
+        return Err(Refusal::new(Reason::UpgradeMethod).allow("GET"));
+    }
+    // B13: content would be taken for frames.
+    if !matches!(head.framing, Framing::None | Framing::Length(0)) {
+        return Err(Reason::UpgradeWithContent.into());
+    }
+    check_version(head)?;
+    let key = find_key(head)?;
+    check_origin(head, policy)?;
+    let agreed = negotiate::negotiate(head, policy.subprotocols)?;
+    Ok(Decision::WebSocket(Upgrade { place, key, expect_continue: expects_continue(head), agreed }))
+}
+
+/// B14, B15, B16.
+fn check_version(head: &Head<'_>) -> Result<(), Reason> {
+    match head.one("sec-websocket-version") {
+        One::Missing => Err(Reason::VersionMissing),
+        One::Value(b"13") => Ok(()),
+        One::Value(version) if is_version(version) => Err(Reason::VersionUnsupported),
+        One::Value(_) | One::Repeated => Err(Reason::VersionMalformed),
+    }
+}
+
+/// RFC 6455 §4.3: a number from 0 to 255 without leading zeros.
+fn is_version(text: &[u8]) -> bool {
+    match text {
+        [digit] => digit.is_ascii_digit(),
+        [b'1'..=b'9', ..] => {
+            text.iter().all(u8::is_ascii_digit)
+                && str::from_utf8(text).is_ok_and(|text| text.parse::<u8>().is_ok())
+        }
+        _ => false,
+    }
+}
+
+/// B17, B18: 22 characters of base64 and two of padding. The four bits that no byte needs may be anything.
+fn find_key(head: &Head<'_>) -> Result<[u8; 24], Reason> {
+    let key = match head.one("sec-websocket-key") {
+        One::Missing => return Err(Reason::KeyMissing),
+        One::Repeated => return Err(Reason::KeyRepeated),
+        One::Value(key) => <[u8; 24]>::try_from(key).map_err(|_| Reason::KeyMalformed)?,
+    };
+    let (digits, padding) = key.split_at(22);
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    if padding == b"==" && digits.iter().all(is_digit) { Ok(key) } else { Err(Reason::KeyMalformed) }
+}
+
+/// B19. Who sends no `Origin` is no page of someone else's.
+fn check_origin(head: &Head<'_>, policy: &Policy) -> Result<(), Reason> {
+    let allowed = match head.one("origin") {
+        One::Missing => true,
+        One::Value(origin) => policy.origins.allow(origin, head.host.as_ref()),
+        One::Repeated => policy.origins == Origins::Any,
+    };
+    if allowed { Ok(()) } else { Err(Reason::OriginRefused) }
+}
+
+fn find_cors(head: &Head<'_>, policy: &Policy) -> Cors {
+    let origin = match head.one("origin") {
+        One::Value(origin) => Some(origin),
+        One::Missing | One::Repeated => None,
+    };
+    policy.origins.cors(origin, head.host.as_ref())
+}
+
+/// A topic in plain HTTP; `why_not` says why the request is not for its WebSocket.
+fn on_topic(
+    topic: TopicName,
+    why_not: Reason,
+    head: &Head<'_>,
+    policy: &Policy,
+) -> Result<Decision, Refusal> {
+    let head_only = head.method == Method::Head;
+    match head.method {
+        Method::Get | Method::Head => match media::preferred(head, policy.page) {
+            Some(Representation::Events) => {
+                Ok(Decision::Events { topic, cors: find_cors(head, policy), head_only })
+            }
+            Some(Representation::Page) => Ok(Decision::Page { topic: Some(topic), head_only }),
+            None => Err(show_ways_in(why_not)),
+        },
+        Method::Post => {
+            let cors = find_cors(head, policy);
+            publish(topic, cors.clone(), head, policy).map_err(|reason| Refusal::new(reason).cors(cors))
+        }
+        Method::Options => Ok(Decision::Plain(preflight(head, policy))),
+        Method::Put | Method::Delete | Method::Trace | Method::Patch => {
+            Err(Refusal::new(Reason::MethodNotAllowed).allow(TOPIC_METHODS))
+        }
+    }
+}
+
+/// B7 on a topic, which can be had in other ways too. Who tried to upgrade learns what was wrong with that instead.
+fn show_ways_in(why_not: Reason) -> Refusal {
+    let refusal = Refusal::new(why_not);
+    if why_not != Reason::UpgradeRequired {
+        return refusal;
+    }
+    refusal
+        .detail(
+            "A topic is heard through a WebSocket or an event stream, and the request asks for neither: it has no Upgrade \
+             field, and Accept does not name text/event-stream.",
+        )
+        .hint(
+            "Hear and speak: new WebSocket(\"ws://<host>/topics/<name>\"). Hear: curl -N -H 'Accept: text/event-stream' \
+             http://<host>/topics/<name>, or new EventSource(\"/topics/<name>\"). Speak: curl -d hello \
+             http://<host>/topics/<name>. Where MOONGATE_PAGE is on, a browser shows the topic.",
+        )
+}
+
+fn publish(topic: TopicName, cors: Cors, head: &Head<'_>, policy: &Policy) -> Result<Decision, Reason> {
+    check_origin(head, policy)?;
+    if !policy.may_publish {
+        return Err(Reason::SubscribeOnly);
+    }
+    let (framing, max) = (head.framing, policy.message_bytes_max as u64);
+    if matches!(framing, Framing::Length(length) if length > max) {
+        return Err(Reason::BodyTooLarge);
+    }
+    let has_content = !matches!(framing, Framing::None | Framing::Length(0));
+    let expect_continue = has_content && expects_continue(head);
+    Ok(Decision::Publish(Publish { topic, kind: find_kind(head), framing, expect_continue, cors }))
+}
+
+fn find_kind(head: &Head<'_>) -> Kind {
+    let One::Value(value) = head.one("content-type") else { return Kind::Text };
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/octet-stream") { Kind::Binary } else { Kind::Text }
+}
+
+/// The answer to `OPTIONS` on a topic, which is also how a browser asks before it lets a page of another origin publish
+/// bytes (Fetch standard, CORS-preflight fetch).
+fn preflight(head: &Head<'_>, policy: &Policy) -> Answer {
+    let answer = Answer::options(TOPIC_METHODS);
+    if head.values("access-control-request-method").next().is_none() {
+        return answer;
+    }
+    let cors = find_cors(head, policy);
+    let answer = answer.cors(&cors);
+    if !matches!(cors, Cors::Any | Cors::Origin(_)) {
+        return answer;
+    }
+    answer
+        .field("Access-Control-Allow-Methods", "GET, HEAD, POST")
+        .field("Access-Control-Allow-Headers", "Content-Type, Cache-Control, Last-Event-ID")
+        .field("Access-Control-Max-Age", "600")
+}
+
+/// A route that is only read.
+fn read_only(head: &Head<'_>, decision: Decision) -> Result<Decision, Refusal> {
+    match head.method {
+        Method::Get | Method::Head => Ok(decision),
+        Method::Options => Ok(Decision::Plain(Answer::options(READ_METHODS))),
+        _ => Err(Refusal::new(Reason::MethodNotAllowed).allow(READ_METHODS)),
+    }
+}
+
+/// B28, the last row: only what would have been done can fail to meet an expectation.
+fn check_expectation(decision: Decision, head: &Head<'_>) -> Result<Decision, Refusal> {
+    let is_known = |member: &[u8]| member.eq_ignore_ascii_case(b"100-continue");
+    // RFC 9110 §10.1.1: in HTTP/1.0 the field is ignored.
+    if head.version == Version::Http10 || head.members("expect").all(is_known) {
+        return Ok(decision);
+    }
+    Err(Reason::Expectation.into())
+}
+
+/// B26.
+fn expects_continue(head: &Head<'_>) -> bool {
+    head.version == Version::Http11 && head.has_token("expect", "100-continue")
+}
+
+fn is_topic_read(head: &Head<'_>) -> bool {
+    let Target::Path { path, .. } = head.target else { return false };
+    path.as_bytes().starts_with(topic::PREFIX) && matches!(head.method, Method::Get | Method::Head)
+}

@@ -1,0 +1,25 @@
+//! Bytes into meaning and back: heads, upgrade decisions, 101s, frames, event streams.
+//!
+//! Everything here is a pure function of bytes: no socket, no clock, no thread. The way of a request through it is
+//! [`scan`] (where does the head end, and is it strict enough to look inside), [`head`] (what does it say),
+//! [`decide`] (what is to be done), and then an [`answer`], a [`refusal`] or the protocol that was asked for.
+
+pub mod answer;
+pub mod body;
+pub mod decide;
+pub mod head;
+mod json;
+pub mod negotiate;
+pub mod origin;
+pub mod refusal;
+pub mod scan;
+pub mod topic;
+
+/// What a message is made of, in every protocol that carries it.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// Valid UTF-8.
+    Text,
+    /// Any bytes.
+    Binary,
+}
