@@ -1,0 +1,184 @@
+//! Listeners: one socket per shard on one address, and nobody else's.
+//!
+//! `SO_REUSEPORT` spreads connections over the shards, but it would also let a second gateway of the same user share
+//! the port unnoticed. So the first socket binds *and listens* without it: only then has the kernel checked that no one
+//! else listens there (a bind alone proves nothing under `SO_REUSEADDR`). It gets `SO_REUSEPORT` afterwards, which the
+//! sockets that follow need, and which a second gateway, going the same way, does not have yet when it is refused.
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+/// Options of the listening sockets, which the connections accepted from them inherit.
+#[derive(Clone, Debug)]
+pub struct SocketOptions {
+    /// `TCP_NOTSENT_LOWAT` in bytes: how much unsent data the kernel takes per connection before it says "full".
+    pub notsent_lowat: u32,
+    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged before the connection is given up.
+    pub user_timeout: Duration,
+    /// How many connections may wait to be accepted, per shard; the kernel caps it at `net.core.somaxconn`.
+    pub backlog: u32,
+}
+
+/// A socket that listens, on its way to the shard that will accept from it.
+#[derive(Debug)]
+pub struct Listener {
+    pub(crate) socket: OwnedFd,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Where it listens, with the port that the kernel chose if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    address: SocketAddr,
+    doing: &'static str,
+    error: io::Error,
+}
+
+impl BindError {
+    /// Whether somebody else listens there.
+    pub fn is_in_use(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrInUse
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindError { address, doing, error } = self;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => write!(f, "somebody else listens on {address}"),
+            io::ErrorKind::AddrNotAvailable => write!(f, "this machine does not have the address {address}"),
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "this user may not listen on port {} ({error})", address.port())
+            }
+            _ => write!(f, "cannot {doing} on {address}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// Listens on `address` with one socket for each of `shards` (at least 1), and says where: port 0 takes a free one.
+///
+/// Unless `shared`, it fails when anybody else listens there, also with `SO_REUSEPORT`; of two that start at once at
+/// most one succeeds. An IPv6 address takes IPv6 only.
+pub fn bind(
+    address: SocketAddr,
+    shards: usize,
+    shared: bool,
+    options: &SocketOptions,
+) -> Result<(SocketAddr, Vec<Listener>), BindError> {
+    let failed = |doing| move |error| BindError { address, doing, error };
+    let first = open(address, options).map_err(failed("open a socket"))?;
+    if shared {
+        share_port(&first).map_err(failed("share the port"))?;
+    }
+    bind_to(&first, address).map_err(failed("bind"))?;
+    listen(&first, options.backlog).map_err(failed("listen"))?;
+    share_port(&first).map_err(failed("share the port"))?;
+    let first = TcpListener::from(first);
+    let bound = first.local_addr().map_err(failed("ask for the port"))?;
+
+    let mut listeners = vec![Listener { socket: first.into(), address: bound }];
+    for _ in 1..shards {
+        let socket = open(address, options).map_err(failed("open a socket"))?;
+        share_port(&socket).map_err(failed("share the port"))?;
+        bind_to(&socket, bound).map_err(failed("bind"))?;
+        listen(&socket, options.backlog).map_err(failed("listen"))?;
+        listeners.push(Listener { socket, address: bound });
+    }
+    Ok((bound, listeners))
+}
+
+fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    // SAFETY: socket(2) takes no pointers. Blocking on purpose: accepts that the ring starts are to wait.
+    let raw = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the descriptor is new and nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    // A restart must not wait until the old connections' TIME_WAIT is over.
+    set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if address.is_ipv6() {
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
+    set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set(&socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, clamp(options.notsent_lowat))?;
+    let user_timeout = u32::try_from(options.user_timeout.as_millis()).unwrap_or(u32::MAX);
+    set(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, clamp(user_timeout))?;
+    Ok(socket)
+}
+
+fn share_port(socket: &OwnedFd) -> io::Result<()> {
+    set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
+}
+
+fn set(socket: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+    let len = size_of::<i32>() as libc::socklen_t;
+    // SAFETY: `value` lives through the call and `len` is its length.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) })?;
+    Ok(())
+}
+
+fn bind_to(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    match address {
+        SocketAddr::V4(address) => {
+            // SAFETY: all zeroes is a valid sockaddr_in.
+            let mut name: libc::sockaddr_in = unsafe { mem::zeroed() };
+            name.sin_family = libc::AF_INET as libc::sa_family_t;
+            name.sin_port = address.port().to_be();
+            name.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
+            // SAFETY: `name` lives through the call, which gets its true length.
+            check(unsafe {
+                libc::bind(fd, (&raw const name).cast(), size_of_val(&name) as libc::socklen_t)
+            })?;
+        }
+        SocketAddr::V6(address) => {
+            // SAFETY: all zeroes is a valid sockaddr_in6.
+            let mut name: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+            name.sin6_port = address.port().to_be();
+            name.sin6_addr.s6_addr = address.ip().octets();
+            name.sin6_scope_id = address.scope_id();
+            // SAFETY: `name` lives through the call, which gets its true length.
+            check(unsafe {
+                libc::bind(fd, (&raw const name).cast(), size_of_val(&name) as libc::socklen_t)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn listen(socket: &OwnedFd, backlog: u32) -> io::Result<()> {
+    // SAFETY: listen(2) takes no pointers.
+    check(unsafe { libc::listen(socket.as_raw_fd(), clamp(backlog)) })?;
+    Ok(())
+}
+
+fn clamp(value: u32) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
