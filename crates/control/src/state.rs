@@ -1,0 +1,85 @@
+//! What all handlers share: the settings, the way to the clerk, and what is counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use moongate_wire::refusal::Reason;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+
+use crate::clerk::Request;
+use crate::problem::Problem;
+use crate::tally::Tally;
+use crate::{Config, Limits};
+
+/// Shared by the whole thread.
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) shards: usize,
+    pub(crate) started: Instant,
+    pub(crate) tally: Tally,
+    /// As many permits as bytes may be held by messages that are being published.
+    pub(crate) publish_bytes: Arc<Semaphore>,
+    /// As many permits as connections may be open.
+    pub(crate) connections: Arc<Semaphore>,
+    /// Told when the clerk is to begin the drain.
+    pub(crate) drain: Notify,
+    draining: AtomicBool,
+    requests: mpsc::Sender<Request>,
+}
+
+impl State {
+    /// The shared state, and the clerk's end of its queue.
+    pub(crate) fn new(config: Config, shards: usize) -> (State, mpsc::Receiver<Request>) {
+        let limits = config.limits;
+        let (requests, queue) = mpsc::channel(limits.requests_max.max(1));
+        let publish_bytes = limits.publish_bytes_max.max(config.message_bytes_max);
+        let state = State {
+            shards,
+            started: Instant::now(),
+            tally: Tally::default(),
+            publish_bytes: Arc::new(Semaphore::new(publish_bytes.min(u32::MAX as usize))),
+            connections: Arc::new(Semaphore::new(limits.connections_max.max(1))),
+            drain: Notify::new(),
+            draining: AtomicBool::new(false),
+            requests,
+            config,
+        };
+        (state, queue)
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    /// Readiness goes false, and the clerk begins the drain. False if that has already happened.
+    pub(crate) fn begin_drain(&self) -> bool {
+        let first = !self.draining.swap(true, Ordering::Relaxed);
+        if first {
+            self.drain.notify_one();
+        }
+        first
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Hands the clerk a request and waits for its reply. The clerk always replies, unless it has ended.
+    pub(crate) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request,
+    ) -> Result<T, Problem> {
+        let (reply, answer) = oneshot::channel();
+        match self.requests.try_send(request(reply)) {
+            Ok(()) => answer.await.map_err(|_| Reason::Draining.into()),
+            Err(mpsc::error::TrySendError::Full(_)) => Err(Reason::Busy.into()),
+            Err(mpsc::error::TrySendError::Closed(_)) => Err(Reason::Draining.into()),
+        }
+    }
+
+    /// Requests that the clerk has not taken yet.
+    pub(crate) fn queue_depth(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+}
