@@ -4,16 +4,21 @@
 //! [`scan`] (where does the head end, and is it strict enough to look inside), [`head`] (what does it say),
 //! [`decide`] (what is to be done), and then an [`answer`], a [`refusal`] or the protocol that was asked for.
 
+pub mod accept;
 pub mod answer;
 pub mod body;
 pub mod decide;
+pub mod event;
+pub mod frame;
 pub mod head;
 mod json;
+pub mod mask;
 pub mod negotiate;
 pub mod origin;
 pub mod refusal;
 pub mod scan;
 pub mod topic;
+pub mod utf8;
 
 /// What a message is made of, in every protocol that carries it.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]

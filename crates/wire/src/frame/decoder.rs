@@ -1,0 +1,320 @@
+//! What clients send: from masked bytes, cut anywhere, to messages and control frames.
+//!
+//! The common case costs nothing: a frame that is a whole message and lies whole in the input is unmasked there and
+//! handed on as a slice of it. Everything else goes through a [`Partial`], which exists only while a message or a frame
+//! is incomplete, and grows by the bytes that arrived, never by the length that was announced.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::close::Close;
+use super::code;
+use super::header::{Fault, HEADER_BYTES_MAX, Header, Opcode, Sender};
+use crate::mask;
+use crate::utf8::Utf8;
+
+/// How much a message may be. A message past either limit ends with 1009, before anything of the frame that goes past
+/// it is kept.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes of payload in one message, all fragments together.
+    pub message_bytes_max: usize,
+    /// What each fragment after the first counts for, in bytes, on an account of its own with the same maximum: so that
+    /// fragments, however small, come to an end, and a message of the full size may still come in several. At least 1.
+    pub fragment_overhead: usize,
+}
+
+/// What one step came to.
+#[derive(PartialEq, Eq, Debug)]
+pub struct Step<'a> {
+    /// How many bytes of the input it took: all of them, if there is no item.
+    pub consumed: usize,
+    /// What was complete.
+    pub item: Option<Item<'a>>,
+}
+
+/// A complete message or control frame: borrowed from the input where it lay whole in it, else owned.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Item<'a> {
+    /// A message of valid UTF-8.
+    Text(Cow<'a, [u8]>),
+    /// A message of bytes.
+    Binary(Cow<'a, [u8]>),
+    /// To be answered with a pong of the same payload, at most 125 bytes.
+    Ping(Cow<'a, [u8]>),
+    /// To be ignored, but for showing that the peer lives (RFC 6455 §5.5.3).
+    Pong,
+    /// The last frame of the peer: whatever follows is not to be looked at (RFC 6455 §5.5.1).
+    Close(Close<'a>),
+}
+
+/// Reads the frames of one client.
+#[derive(Default, Debug)]
+pub struct Decoder {
+    partial: Option<Box<Partial>>,
+}
+
+/// What is remembered between inputs of a message, a frame or a header that is not complete.
+#[derive(Default, Debug)]
+struct Partial {
+    message: Option<Message>,
+    reading: Reading,
+}
+
+/// Where in a frame the input ended.
+#[derive(Debug)]
+enum Reading {
+    /// Before a header, or inside: its first `len` bytes.
+    Header { bytes: [u8; HEADER_BYTES_MAX], len: usize },
+    /// In a payload, of which `taken` bytes have been unmasked and kept: in the message if it is data, else here.
+    Payload { header: Header, taken: usize, control: Vec<u8> },
+}
+
+/// A data message whose end has not come.
+#[derive(Debug)]
+struct Message {
+    /// What has arrived of its payload, unmasked.
+    bytes: Vec<u8>,
+    /// Of text, what has arrived is text so far.
+    text: Option<Utf8>,
+    /// What all its frames so far announced, which is at least what has arrived.
+    announced: usize,
+    /// What its fragments count for.
+    overhead: usize,
+}
+
+/// A frame, and with it a message or a control frame, is complete.
+enum Done {
+    /// In this part of the input, unmasked and, if it is text, found to be text.
+    InPlace(Opcode, Range<usize>),
+    Collected(Opcode, Vec<u8>),
+}
+
+impl Decoder {
+    /// Reads on in `input`, which it unmasks in place, until one item is complete or all is consumed. The caller goes on
+    /// with the bytes after the first `consumed`, which are as they came, until a step brings no item.
+    ///
+    /// After a fault, and after [`Item::Close`], nothing is held and there must be no further step (RFC 6455 §7.1.7).
+    #[inline]
+    pub fn step<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Fault> {
+        let (consumed, done) = self.advance(input, limits).inspect_err(|_| self.partial = None)?;
+        let item = match done {
+            Some(Done::InPlace(opcode, payload)) => Item::new(opcode, Cow::Borrowed(&input[payload]))?,
+            Some(Done::Collected(opcode, payload)) => Item::new(opcode, Cow::Owned(payload))?,
+            None => return Ok(Step { consumed, item: None }),
+        };
+        if matches!(item, Item::Close(_)) {
+            // A message that the Close came in the middle of will not end (E9).
+            self.partial = None;
+        }
+        Ok(Step { consumed, item: Some(item) })
+    }
+
+    /// Bytes of memory held for what is incomplete.
+    pub fn held(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.held())
+    }
+
+    /// Whether nothing is incomplete: no message, no frame, no header.
+    pub fn between_messages(&self) -> bool {
+        self.partial.is_none()
+    }
+
+    /// How many bytes were consumed, and what they completed.
+    fn advance(&mut self, input: &mut [u8], limits: &Limits) -> Result<(usize, Option<Done>), Fault> {
+        let mut at = 0;
+        while at < input.len() {
+            let (taken, done) = match self.partial.as_deref_mut() {
+                Some(partial) if partial.in_payload() => partial.take_payload(&mut input[at..])?,
+                _ => self.begin_frame(input, at, limits)?,
+            };
+            at += taken;
+            if done.is_some() {
+                self.partial.take_if(|partial| partial.is_empty());
+                return Ok((at, done));
+            }
+        }
+        Ok((at, None))
+    }
+
+    /// Reads a header, and if its frame is simple and whole also its payload, from `input[at..]`.
+    #[inline]
+    fn begin_frame(
+        &mut self,
+        input: &mut [u8],
+        at: usize,
+        limits: &Limits,
+    ) -> Result<(usize, Option<Done>), Fault> {
+        let Some((header, used)) = self.read_header(&input[at..])? else {
+            return Ok((input.len() - at, None));
+        };
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        let len = admit(&header, message, limits)?;
+        let whole = header.opcode.is_control() || (header.fin && header.opcode != Opcode::Continuation);
+        let start = at + used;
+        if whole && input.len() - start >= len {
+            let payload = &mut input[start..start + len];
+            mask::apply(payload, header.key, 0);
+            if header.opcode == Opcode::Text && str::from_utf8(payload).is_err() {
+                return Err(Fault::NOT_UTF8);
+            }
+            return Ok((used + len, Some(Done::InPlace(header.opcode, start..start + len))));
+        }
+        let partial = self.partial.get_or_insert_default();
+        partial.begin_payload(header, len, limits);
+        let (taken, done) = partial.take_payload(&mut input[start..])?;
+        Ok((used + taken, done))
+    }
+
+    /// The header that `input` starts with, or ends, and how many bytes of `input` are part of it. `None`: all of
+    /// `input` is, and was remembered.
+    #[inline]
+    fn read_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, Fault> {
+        let begun = match self.partial.as_deref_mut() {
+            Some(Partial { reading: Reading::Header { bytes, len }, .. }) if *len > 0 => Some((bytes, len)),
+            _ => None,
+        };
+        let Some((bytes, len)) = begun else {
+            let Some(header) = Header::parse(input, Sender::Client)? else {
+                let mut bytes = [0; HEADER_BYTES_MAX];
+                bytes[..input.len()].copy_from_slice(input);
+                self.partial.get_or_insert_default().reading = Reading::Header { bytes, len: input.len() };
+                return Ok(None);
+            };
+            return Ok(Some((header, header.size)));
+        };
+        let before = *len;
+        let more = input.len().min(HEADER_BYTES_MAX - before);
+        bytes[before..before + more].copy_from_slice(&input[..more]);
+        let Some(header) = Header::parse(&bytes[..before + more], Sender::Client)? else {
+            *len += more;
+            return Ok(None);
+        };
+        *len = 0;
+        Ok(Some((header, header.size - before)))
+    }
+}
+
+impl<'a> Item<'a> {
+    fn new(opcode: Opcode, payload: Cow<'a, [u8]>) -> Result<Item<'a>, Fault> {
+        Ok(match opcode {
+            Opcode::Text => Item::Text(payload),
+            Opcode::Binary => Item::Binary(payload),
+            Opcode::Ping => Item::Ping(payload),
+            Opcode::Pong => Item::Pong,
+            Opcode::Close => Item::Close(Close::parse(payload)?),
+            Opcode::Continuation => unreachable!("a message has the opcode of its first frame"),
+        })
+    }
+}
+
+/// The length of the payload, if the frame may come now and its message does not become too big by it. Nothing is
+/// added or allocated before it is known to be within the limits.
+#[inline]
+fn admit(header: &Header, message: Option<&Message>, limits: &Limits) -> Result<usize, Fault> {
+    const TOO_BIG: Fault = Fault { code: code::TOO_BIG, reason: "message too big" };
+    let (announced, overhead) = match (header.opcode, message) {
+        (Opcode::Continuation, Some(message)) => {
+            (message.announced, message.overhead.saturating_add(limits.fragment_overhead))
+        }
+        (Opcode::Continuation, None) => return Err(Fault::protocol("continuation of no message")),
+        (Opcode::Text | Opcode::Binary, None) => (0, 0),
+        (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Fault::protocol("message inside a message")),
+        // At most 125 bytes, which the header's own rules saw to.
+        (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(header.len as usize),
+    };
+    if overhead > limits.message_bytes_max {
+        return Err(Fault { reason: "message in too many fragments", ..TOO_BIG });
+    }
+    let room = limits.message_bytes_max.saturating_sub(announced);
+    usize::try_from(header.len).ok().filter(|len| *len <= room).ok_or(TOO_BIG)
+}
+
+impl Partial {
+    fn in_payload(&self) -> bool {
+        matches!(self.reading, Reading::Payload { .. })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.message.is_none() && matches!(self.reading, Reading::Header { len: 0, .. })
+    }
+
+    fn held(&self) -> usize {
+        let message = self.message.as_ref().map_or(0, |message| message.bytes.capacity());
+        let control = match &self.reading {
+            Reading::Payload { control, .. } => control.capacity(),
+            Reading::Header { .. } => 0,
+        };
+        size_of::<Partial>() + message + control
+    }
+
+    /// The header of an admitted frame, with a payload of `len` bytes, is complete.
+    fn begin_payload(&mut self, header: Header, len: usize, limits: &Limits) {
+        self.reading = Reading::Payload { header, taken: 0, control: Vec::new() };
+        match (header.opcode, &mut self.message) {
+            (Opcode::Continuation, Some(message)) => {
+                message.announced += len;
+                message.overhead += limits.fragment_overhead;
+            }
+            (Opcode::Text | Opcode::Binary, message) => {
+                let text = (header.opcode == Opcode::Text).then(Utf8::default);
+                *message = Some(Message { bytes: Vec::new(), text, announced: len, overhead: 0 });
+            }
+            (Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong, _) => {}
+        }
+    }
+
+    /// Takes what `input` has of the payload that is being read.
+    fn take_payload(&mut self, input: &mut [u8]) -> Result<(usize, Option<Done>), Fault> {
+        let Reading::Payload { header, taken, control } = &mut self.reading else {
+            return Ok((0, None));
+        };
+        // Admitted, so it is a number of bytes that fits in memory.
+        let len = header.len as usize;
+        let count = input.len().min(len - *taken);
+        let part = &mut input[..count];
+        mask::apply(part, header.key, *taken);
+        *taken += count;
+        let whole = *taken == len;
+        let (opcode, fin) = (header.opcode, header.fin);
+        let mut done = None;
+        if opcode.is_control() {
+            control.extend_from_slice(part);
+            done = whole.then(|| Done::Collected(opcode, std::mem::take(control)));
+        } else if let Some(message) = &mut self.message {
+            message.append(part)?;
+            if whole && fin {
+                done = self.message.take().map(Message::finish).transpose()?;
+            }
+        }
+        if whole {
+            self.reading = Reading::default();
+        }
+        Ok((count, done))
+    }
+}
+
+impl Default for Reading {
+    fn default() -> Reading {
+        Reading::Header { bytes: [0; HEADER_BYTES_MAX], len: 0 }
+    }
+}
+
+impl Message {
+    /// Takes unmasked bytes, and refuses text at its first impossible byte (F2).
+    fn append(&mut self, part: &[u8]) -> Result<(), Fault> {
+        if let Some(utf8) = &mut self.text {
+            utf8.push(part).map_err(|_| Fault::NOT_UTF8)?;
+        }
+        self.bytes.extend_from_slice(part);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Done, Fault> {
+        match self.text {
+            Some(utf8) if !utf8.is_complete() => Err(Fault::NOT_UTF8),
+            Some(_) => Ok(Done::Collected(Opcode::Text, self.bytes)),
+            None => Ok(Done::Collected(Opcode::Binary, self.bytes)),
+        }
+    }
+}
