@@ -154,3 +154,127 @@ fn hex(byte: u8) -> Option<u64> {
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= 0x20 && byte != 0x7f)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes out, how many bytes were taken and whether the body ended; the same for every way of cutting in two
+    /// and byte by byte (A31).
+    fn read(framing: Framing, max: usize, input: &[u8]) -> Result<(Vec<u8>, usize, bool), Reason> {
+        let pieces = |ends: &[usize]| {
+            let mut reader = BodyReader::new(framing, max);
+            let (mut out, mut at, mut ended) = (Vec::new(), 0, false);
+            for &end in ends {
+                let (taken, done) =
+                    reader.read(&input[at..end.max(at)], &mut out).map_err(|refusal| refusal.reason)?;
+                at += taken;
+                ended = done;
+            }
+            Ok((out, at, ended))
+        };
+        let whole = pieces(&[input.len()]);
+        for cut in 0..input.len() {
+            assert_eq!(pieces(&[cut, input.len()]), whole, "cut at {cut}");
+        }
+        assert_eq!(pieces(&(0..=input.len()).collect::<Vec<_>>()), whole, "byte by byte");
+        whole
+    }
+
+    #[test]
+    fn bodies_end_where_they_end() {
+        let check = |framing, input: &[u8], expect: &[u8], taken| {
+            assert_eq!(
+                read(framing, 64, input),
+                Ok((expect.to_vec(), taken, true)),
+                "{}",
+                input.escape_ascii()
+            );
+        };
+        check(Framing::None, b"GET /", b"", 0);
+        check(Framing::Length(0), b"GET /", b"", 0);
+        check(Framing::Length(5), b"helloGET /", b"hello", 5);
+        check(Framing::Length(64), &[b'x'; 70], &[b'x'; 64], 64);
+        check(Framing::Chunked, b"0\r\n\r\nGET /", b"", 5);
+        check(Framing::Chunked, b"5\r\nhello\r\n0\r\n\r\nGET /", b"hello", 15);
+        check(Framing::Chunked, b"1\r\na\r\n02\r\n\r\n\r\n000\r\n\r\n", b"a\r\n", 21);
+        check(Framing::Chunked, b"0000000000000001\r\na\r\n0\r\n\r\n", b"a", 26);
+        check(Framing::Chunked, b"a;x=\"y z\";q\r\n0123456789\r\n0 \t; z\r\n\r\n", b"0123456789", 35);
+        check(Framing::Chunked, b"A\r\n0123456789\r\n0\r\nX: y\r\nEmpty:\r\n\r\n!", b"0123456789", 34);
+    }
+
+    #[test]
+    fn unfinished_bodies_wait() {
+        let check = |framing, input: &[u8], expect: &[u8]| {
+            assert_eq!(
+                read(framing, 64, input),
+                Ok((expect.to_vec(), input.len(), false)),
+                "{}",
+                input.escape_ascii()
+            );
+        };
+        check(Framing::Length(5), b"hell", b"hell");
+        check(Framing::Chunked, b"", b"");
+        check(Framing::Chunked, b"5\r\nhell", b"hell");
+        check(Framing::Chunked, b"5\r\nhello\r\n0\r\n\r", b"hello");
+        check(Framing::Chunked, b"0\r\nX: y\r\n", b"");
+    }
+
+    #[test]
+    fn defects_have_their_reasons() {
+        let check = |id: &str, framing, input: &[u8], expect| {
+            assert_eq!(read(framing, 64, input), Err(expect), "{id}: {}", input.escape_ascii());
+        };
+        let bad = |id, input: &[u8]| check(id, Framing::Chunked, input, Reason::BadChunk);
+        bad("A25 no digit", b"\r\n");
+        bad("A25 no digit", b"g\r\n");
+        bad("A25 a sign", b"+5\r\nhello\r\n");
+        bad("A25 a prefix", b"0x5\r\nhello\r\n");
+        bad("A25 whitespace first", b" 5\r\nhello\r\n");
+        bad("A25 whitespace and no extension", b"5 \r\nhello\r\n");
+        bad("A25 LF alone", b"5\nhello\r\n");
+        bad("A25 CR alone", b"5\rhello\r\n");
+        bad("A25 CR in an extension", b"5;a\rb\r\nhello\r\n");
+        bad("A25 LF in an extension", b"5;a\nhello\r\n");
+        bad("A25 NUL in an extension", b"5;\0\r\nhello\r\n");
+        bad("A25 a chunk that is longer than it says", b"4\r\nhello\r\n");
+        bad("A25 a chunk that ends in LF", b"5\r\nhello\n");
+        bad("A25 overflow", b"10000000000000005\r\nhello");
+        bad("A25 zeros without end", b"00000000000000001\r\na");
+        bad("A25 a trailer without a colon", b"0\r\nX\r\n\r\n");
+        bad("A25 a trailer without a name", b"0\r\n: x\r\n\r\n");
+        bad("A25 a folded trailer", b"0\r\nX: y\r\n z\r\n\r\n");
+        bad("A25 NUL in a trailer", b"0\r\nX: \0\r\n\r\n");
+        bad("A25 LF in a trailer", b"0\r\nX: y\n\r\n");
+        bad("A25 CR before the end", b"0\r\n\rX");
+        let long = [&b"1;"[..], &[b'x'; CHUNK_EXTRA_BYTES_MAX], b"\r\na\r\n0\r\n\r\n"].concat();
+        bad("A25 extensions are bounded", &long);
+        let long = [&b"0\r\nX:"[..], &[b'x'; CHUNK_EXTRA_BYTES_MAX], b"\r\n\r\n"].concat();
+        bad("A25 trailers are bounded", &long);
+        bad(
+            "A25 many small extensions are bounded",
+            &b"1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n"
+                .repeat(60),
+        );
+
+        check("too large", Framing::Length(65), b"x", Reason::BodyTooLarge);
+        check("too large", Framing::Chunked, b"41\r\n", Reason::BodyTooLarge);
+        check(
+            "too large in all",
+            Framing::Chunked,
+            b"40\r\n0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\r\n1\r\n",
+            Reason::BodyTooLarge,
+        );
+        check("far too large", Framing::Chunked, b"ffffffffffffffff\r\n", Reason::BodyTooLarge);
+    }
+
+    /// A body of many small chunks costs its framing and no more: only what carries nothing is counted.
+    #[test]
+    fn many_chunks_are_fine() {
+        let input = [&b"0a\r\n0123456789\r\n".repeat(5000)[..], b"0\r\n\r\n"].concat();
+        let mut out = Vec::new();
+        let read = BodyReader::new(Framing::Chunked, 50_000).read(&input, &mut out);
+        assert_eq!(read, Ok((input.len(), true)));
+        assert_eq!(out, b"0123456789".repeat(5000));
+    }
+}

@@ -258,3 +258,39 @@ fn not_target(word: u64) -> u64 {
     let delete = word ^ (ONES * 0x7f);
     ((word.wrapping_sub(ONES * 0x21) | delete.wrapping_sub(ONES)) & !word | word) & TOPS
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Eight at a time or one at a time: the same stop, whatever stands before, behind and at it.
+    #[test]
+    fn words_are_skipped_like_bytes() {
+        let target: fn(u8) -> bool = |byte| matches!(byte, 0x21..=0x7e);
+        let value: fn(u8) -> bool = |byte| byte >= 0x20 && byte != 0x7f;
+        for (stops, pass) in [(not_target as fn(u64) -> u64, target), (not_value, value)] {
+            for first in 0..=255 {
+                for second in 0..=255 {
+                    for at in 0..8 {
+                        let mut bytes = [b'a'; 19];
+                        bytes[at] = first;
+                        bytes[at + 1] = second;
+                        let expect = bytes.iter().position(|byte| !pass(*byte)).unwrap_or(bytes.len());
+                        assert_eq!(
+                            skip_words(&bytes, 0, stops, pass),
+                            expect,
+                            "{first:#x} {second:#x} at {at}"
+                        );
+                        let behind =
+                            bytes[1..].iter().position(|byte| !pass(*byte)).map_or(bytes.len(), |at| at + 1);
+                        assert_eq!(
+                            skip_words(&bytes, 1, stops, pass),
+                            behind,
+                            "{first:#x} {second:#x} at {at}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
