@@ -63,9 +63,8 @@ fn admit(config: &Config, local: Option<IpAddr>, request: &Request) -> Result<Op
         return Err(Refusal::new(Reason::OriginRefused)
             .detail("Pages of this Origin may not use the control listener.")
             .hint(
-                "Add the page's origin to the list in MOONGATE_ORIGINS, as in \
-                 MOONGATE_ORIGINS=https://ops.example.com; same and * do not count here. A program that is no web \
-                 page leaves Origin out.",
+                "Add the page's origin to MOONGATE_CONTROL_ORIGINS, as in \
+                 MOONGATE_CONTROL_ORIGINS=https://ops.example.com. A program that is no web page leaves Origin out.",
             )
             .into());
     }
