@@ -155,6 +155,11 @@ impl<E: Encode> Home<E> {
         (topic.epoch, topic.offset)
     }
 
+    /// Whether something was said that is not sealed.
+    pub(crate) fn has_drafts(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
     /// Ends the tick's runs and appends each with every audience it goes to.
     pub(crate) fn seal(&mut self, sealed: &mut Vec<Sealed>) {
         while let Some(key) = self.touched.pop() {

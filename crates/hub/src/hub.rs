@@ -415,6 +415,11 @@ impl<E: Encode> Hub<E> {
         }
     }
 
+    /// Whether something was said or asked since [`Hub::seal`] that this shard has yet to hand out.
+    pub fn is_unsealed(&self) -> bool {
+        self.home.has_drafts() || !self.changes.is_empty() || self.port.asks_itself()
+    }
+
     /// Forgets topics nobody needs, wakes the others, and says when there is something to do again.
     pub fn finish(&mut self) -> Option<Time> {
         let forget = self.home.forget(self.now, FORGET_BUDGET);

@@ -1,0 +1,126 @@
+//! All of a shard but its driver, and what every part of a connection's life uses.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moongate_hub::{Hub, ShardPort, Token};
+use moongate_io::{Bytes, ConnId, Meter, Time};
+use moongate_wire::accept::Template;
+use moongate_wire::answer::Date;
+use moongate_wire::frame::Limits;
+
+use crate::Config;
+use crate::conn::{Conns, Mode};
+use crate::counts::Counts;
+use crate::drain::Drain;
+use crate::forms::Forms;
+use crate::wheel::Wheel;
+
+/// What a connection wants of the driver, done after its turn.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Want {
+    Receive(ConnId),
+    Pause(ConnId),
+    Resume(ConnId),
+    Finish(ConnId),
+    Abort(ConnId),
+    Close(ConnId),
+    Unlisten,
+}
+
+pub(crate) struct Core {
+    pub(crate) config: Arc<Config>,
+    pub(crate) conns: Conns,
+    pub(crate) hub: Hub<Forms>,
+    pub(crate) wheel: Wheel,
+    pub(crate) meter: Meter,
+    pub(crate) counts: Counts,
+    pub(crate) drain: Drain,
+    pub(crate) wants: Vec<Want>,
+    pub(crate) now: Time,
+    pub(crate) date: Date,
+    date_seconds: u64,
+    pub(crate) switching: Template,
+    pub(crate) frame_limits: Limits,
+    /// The frame every ping is: `89 00`.
+    pub(crate) ping: Bytes,
+    pub(crate) heartbeat: Bytes,
+    /// Where answers and echoes are written before they are pushed.
+    pub(crate) scratch: Vec<u8>,
+    /// Whether this tick left something undone, so that the next must not sleep.
+    pub(crate) busy: bool,
+}
+
+/// Memory charged for every fragment of a message, so that endless empty ones end like any other long message.
+const FRAGMENT_OVERHEAD_BYTES: usize = 8;
+
+impl Core {
+    pub(crate) fn new(config: Config, port: ShardPort, now: Time, epoch_base: u64) -> Core {
+        let meter = Meter::default();
+        let frame_limits = Limits {
+            message_bytes_max: config.policy.message_bytes_max,
+            fragment_overhead: FRAGMENT_OVERHEAD_BYTES,
+        };
+        Core {
+            conns: Conns::new(),
+            hub: Hub::new(&config.hub, Forms, port, meter.clone(), epoch_base),
+            wheel: Wheel::new(now),
+            meter,
+            counts: Counts::default(),
+            drain: Drain::default(),
+            wants: Vec::new(),
+            now,
+            date: Date::from_unix(0),
+            date_seconds: 0,
+            switching: Template::new(""),
+            frame_limits,
+            ping: Bytes::fixed(&[0x89, 0]),
+            heartbeat: Bytes::fixed(moongate_wire::event::HEARTBEAT),
+            scratch: Vec::new(),
+            busy: false,
+            config: Arc::new(config),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, now: Time, wall: Duration) {
+        self.now = now;
+        self.busy = false;
+        self.hub.begin(now);
+        if wall.as_secs() != self.date_seconds {
+            self.date_seconds = wall.as_secs();
+            self.date = Date::from_unix(wall.as_secs());
+        }
+    }
+
+    /// Ends a connection's turn: what it does next. No mode but the last is without a timer (PROTOCOL.md K7).
+    pub(crate) fn settle(&mut self, id: ConnId, mode: Mode) {
+        let timed = self.wheel.is_set(id.slot()) || matches!(mode, Mode::Gone | Mode::Vacant);
+        debug_assert!(timed, "a mode without a timer");
+        self.conns.put(id, mode);
+    }
+
+    pub(crate) fn after(&self, span: Duration) -> Time {
+        self.now + span
+    }
+
+    /// Pushes what `write` puts into the scratch, behind all that waits for `id`.
+    pub(crate) fn push(&mut self, id: ConnId, write: impl FnOnce(&mut Core, &mut Vec<u8>)) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        write(self, &mut scratch);
+        if !scratch.is_empty() {
+            self.hub.outboxes.push(id.slot(), Bytes::own(&scratch[..], &self.meter));
+        }
+        scratch.clear();
+        self.scratch = scratch;
+    }
+}
+
+/// The token by which a connection finds its own messages again.
+pub(crate) fn token(id: ConnId) -> Token {
+    Token(u64::from(id.generation()) << 32 | u64::from(id.slot()))
+}
+
+/// The connection a token names.
+pub(crate) fn named_by(token: Token) -> ConnId {
+    ConnId::new(token.0 as u32, (token.0 >> 32) as u32)
+}

@@ -1,0 +1,285 @@
+//! From the accept to the first word of the new protocol: head, decision, answer or 101.
+
+use std::net::SocketAddr;
+
+use moongate_hub::{Rejection, Subscribed, SubscriptionId};
+use moongate_io::{Bytes, ConnId};
+use moongate_wire::answer::{Answer, CONTINUE};
+use moongate_wire::decide::{self, Decision, Upgrade};
+use moongate_wire::event;
+use moongate_wire::head::{self, Fields, Head, Target};
+use moongate_wire::origin::Cors;
+use moongate_wire::refusal::{Reason, Refusal};
+use moongate_wire::scan::Scanner;
+use moongate_wire::topic::TopicName;
+
+use crate::conn::{Heading, Joined, Joining, Mode, Place, Speaking};
+use crate::core::{Core, Want};
+use crate::forms::{EVENTS, FRAMES};
+
+/// After how long a browser opens an event stream again that ended, in milliseconds.
+const RETRY_MILLIS: u32 = 2000;
+
+impl Core {
+    /// Somebody connected. Past the limit, or when the gateway leaves, that is answered before any request.
+    pub(crate) fn accepted(&mut self, id: ConnId, peer: SocketAddr) {
+        self.counts.accepted += 1;
+        self.hub.outboxes.open(id.slot());
+        let full = self.conns.len() >= self.config.connections_max as usize;
+        self.conns.insert(id, Mode::Gone);
+        self.wants.push(Want::Receive(id));
+        let mode = if self.drain.refuses() {
+            self.refuse(id, peer, None, Reason::Draining.into())
+        } else if full {
+            self.refuse(id, peer, None, Reason::ConnectionsFull.into())
+        } else {
+            self.wheel.set(id.slot(), self.after(self.config.head_timeout));
+            Mode::Head(Box::new(Heading { peer, scanner: Scanner::default(), bytes: Vec::new() }))
+        };
+        self.settle(id, mode);
+    }
+
+    /// More of a head, parsed in place where it came in one lease; only an incomplete one is copied.
+    pub(crate) fn read_head(&mut self, id: ConnId, mut heading: Box<Heading>, bytes: &mut [u8]) -> Mode {
+        if heading.bytes.is_empty() {
+            return match heading.scanner.scan(bytes, &self.config.policy.head) {
+                Ok(Some(end)) => {
+                    let (head, rest) = bytes.split_at_mut(end);
+                    self.read_request(id, heading.peer, head, rest)
+                }
+                Ok(None) => {
+                    heading.bytes.extend_from_slice(bytes);
+                    Mode::Head(heading)
+                }
+                Err(refusal) => self.refuse(id, heading.peer, None, refusal),
+            };
+        }
+        heading.bytes.extend_from_slice(bytes);
+        match heading.scanner.scan(&heading.bytes, &self.config.policy.head) {
+            Ok(Some(end)) => {
+                let mut all = std::mem::take(&mut heading.bytes);
+                let (head, rest) = all.split_at_mut(end);
+                self.read_request(id, heading.peer, head, rest)
+            }
+            Ok(None) => Mode::Head(heading),
+            Err(refusal) => self.refuse(id, heading.peer, None, refusal),
+        }
+    }
+
+    fn read_request(&mut self, id: ConnId, peer: SocketAddr, head: &mut [u8], rest: &mut [u8]) -> Mode {
+        let mut fields = Fields::new();
+        let head = match head::parse(head, &mut fields) {
+            Ok(head) => head,
+            Err(refusal) => return self.refuse(id, peer, None, refusal),
+        };
+        let decision = decide::decide(&head, &self.config.policy);
+        if self.memory_is_full() && !matches!(decision, Decision::Refuse(_) | Decision::Health { .. }) {
+            return self.refuse(id, peer, Some(&head), Reason::MemoryFull.into());
+        }
+        match decision {
+            Decision::WebSocket(upgrade) => self.switch(id, peer, &upgrade, rest),
+            Decision::Events { cors, head_only: true, .. } => {
+                self.counts.answered += 1;
+                self.answer(id, Answer::events(&cors).head_only(true))
+            }
+            Decision::Events { topic, cors, head_only: false } => self.stream(id, peer, &topic, &cors),
+            Decision::Publish(publish) => self.post(id, peer, publish, rest),
+            Decision::Page { topic, head_only } => {
+                self.counts.answered += 1;
+                self.answer(id, Answer::page(self.config.page, topic.is_some()).head_only(head_only))
+            }
+            Decision::Health { ready: true, head_only } if self.drain.is_begun() => {
+                let refusal = Refusal::from(Reason::Draining).head_only(head_only);
+                self.refuse(id, peer, Some(&head), refusal)
+            }
+            Decision::Health { head_only, .. } => {
+                self.counts.answered += 1;
+                self.answer(id, Answer::text("ok\n").head_only(head_only))
+            }
+            Decision::Plain(answer) => {
+                self.counts.answered += 1;
+                self.answer(id, answer)
+            }
+            Decision::Refuse(refusal) => self.refuse(id, peer, Some(&head), refusal),
+        }
+    }
+
+    /// Prepares the 101. It goes out once the topic's home has confirmed the subscription, so that what is said after
+    /// it is heard.
+    fn switch(&mut self, id: ConnId, peer: SocketAddr, upgrade: &Upgrade, rest: &mut [u8]) -> Mode {
+        let slot = id.slot();
+        self.hub.outboxes.hold(slot);
+        self.push(id, |core, out| {
+            if upgrade.expect_continue {
+                out.extend_from_slice(CONTINUE);
+            }
+            core.switching.write(&upgrade.key, upgrade.agreed.subprotocol, None, out);
+        });
+        let decide::Place::Topic(topic) = &upgrade.place else {
+            self.hub.outboxes.let_go(slot);
+            return self.begin_speaking(id, Place::Echo, rest);
+        };
+        match self.subscribe(id, topic, FRAMES) {
+            Subscribed::Now(subscription) => {
+                self.hub.outboxes.let_go(slot);
+                self.begin_speaking(id, Place::Topic(subscription), rest)
+            }
+            Subscribed::Later(subscription) => {
+                self.join_later(id, peer, subscription, Joined::WebSocket, rest)
+            }
+        }
+    }
+
+    /// Prepares the 200 of an event stream, likewise.
+    fn stream(&mut self, id: ConnId, peer: SocketAddr, topic: &TopicName, cors: &Cors) -> Mode {
+        self.hub.outboxes.hold(id.slot());
+        self.push(id, |core, out| {
+            Answer::events(cors).write(&core.date, out);
+            event::retry(RETRY_MILLIS, out);
+        });
+        match self.subscribe(id, topic, EVENTS) {
+            Subscribed::Now(subscription) => {
+                self.hub.outboxes.let_go(id.slot());
+                self.begin_streaming(id, subscription)
+            }
+            Subscribed::Later(subscription) => {
+                self.join_later(id, peer, subscription, Joined::EventStream, &[])
+            }
+        }
+    }
+
+    fn subscribe(&mut self, id: ConnId, topic: &TopicName, form: moongate_hub::Form) -> Subscribed {
+        let name = self.hub.name(topic.as_str());
+        self.hub.subscribe(id, name, form)
+    }
+
+    fn join_later(
+        &mut self,
+        id: ConnId,
+        peer: SocketAddr,
+        subscription: SubscriptionId,
+        into: Joined,
+        rest: &[u8],
+    ) -> Mode {
+        let joining = Joining { peer, subscription, into, early: Vec::new(), paused: false };
+        self.read_early(id, Box::new(joining), rest)
+    }
+
+    /// The first bytes of the new protocol (RFC 9110 §7.8), kept until it is spoken.
+    pub(crate) fn read_early(&mut self, id: ConnId, mut joining: Box<Joining>, bytes: &[u8]) -> Mode {
+        if joining.into == Joined::EventStream {
+            return Mode::Joining(joining);
+        }
+        joining.early.extend_from_slice(bytes);
+        if joining.early.len() > self.config.policy.head.head_bytes_max && !joining.paused {
+            joining.paused = true;
+            self.wants.push(Want::Pause(id));
+        }
+        Mode::Joining(joining)
+    }
+
+    /// The topic's home has confirmed: the 101 or 200 goes out.
+    pub(crate) fn joined(&mut self, id: ConnId) {
+        let Some(mode) = self.conns.take(id) else { return };
+        let mode = match mode {
+            Mode::Joining(mut joining) => {
+                self.hub.outboxes.let_go(id.slot());
+                if joining.paused {
+                    self.wants.push(Want::Resume(id));
+                }
+                match joining.into {
+                    Joined::WebSocket => {
+                        self.begin_speaking(id, Place::Topic(joining.subscription), &mut joining.early)
+                    }
+                    Joined::EventStream => self.begin_streaming(id, joining.subscription),
+                }
+            }
+            other => other,
+        };
+        self.settle(id, mode);
+    }
+
+    /// The topic's home has refused: what was prepared is not said.
+    pub(crate) fn not_joined(&mut self, id: ConnId, why: Rejection) {
+        let Some(mode) = self.conns.take(id) else { return };
+        let mode = match mode {
+            Mode::Joining(joining) => {
+                let Rejection::TopicsFull = why;
+                self.take_back_answer(id);
+                self.refuse_joining(id, &joining, Reason::TopicsFull)
+            }
+            other => other,
+        };
+        self.settle(id, mode);
+    }
+
+    /// Forgets the answer that was prepared for a connection that is still joining.
+    pub(crate) fn take_back_answer(&mut self, id: ConnId) {
+        self.hub.outboxes.clear(id.slot());
+        self.hub.outboxes.let_go(id.slot());
+    }
+
+    pub(crate) fn refuse_joining(&mut self, id: ConnId, joining: &Joining, reason: Reason) -> Mode {
+        if joining.paused {
+            self.wants.push(Want::Resume(id));
+        }
+        self.refuse(id, joining.peer, None, reason.into())
+    }
+
+    fn begin_speaking(&mut self, id: ConnId, place: Place, early: &mut [u8]) -> Mode {
+        self.counts.switched += 1;
+        self.wheel.set(id.slot(), self.after(self.config.ping_interval));
+        self.read_frames(id, Speaking::new(place), early)
+    }
+
+    fn begin_streaming(&mut self, id: ConnId, subscription: SubscriptionId) -> Mode {
+        self.counts.streamed += 1;
+        self.wheel.set(id.slot(), self.after(self.config.ping_interval));
+        Mode::Streaming(subscription)
+    }
+
+    /// Answers with a refusal, counts it and logs it in one line.
+    pub(crate) fn refuse(
+        &mut self,
+        id: ConnId,
+        peer: SocketAddr,
+        head: Option<&Head<'_>>,
+        refusal: Refusal,
+    ) -> Mode {
+        self.counts.refused(refusal.reason);
+        if self.counts.may_log(self.now) {
+            let reason = refusal.reason;
+            let target = head.map_or(String::from("-"), shown_target);
+            tracing::info!(%peer, target, status = reason.status(), reason = reason.label(), "refused");
+        }
+        self.push_last(id, |core, out| refusal.write(&core.date, out))
+    }
+
+    pub(crate) fn answer(&mut self, id: ConnId, answer: Answer) -> Mode {
+        self.push_last(id, |core, out| answer.write(&core.date, out))
+    }
+
+    /// Pushes the last bytes of a connection and seals its outbox behind them.
+    pub(crate) fn push_last(&mut self, id: ConnId, write: impl FnOnce(&mut Core, &mut Vec<u8>)) -> Mode {
+        self.push(id, write);
+        self.flush_and_end(id, false)
+    }
+
+    /// Pushes a ready-made frame or comment.
+    pub(crate) fn push_fixed(&mut self, id: ConnId, bytes: Bytes) {
+        self.hub.outboxes.push(id.slot(), bytes);
+    }
+}
+
+/// How much of a request's target a log line shows.
+const SHOWN_TARGET_BYTES_MAX: usize = 128;
+
+/// The target without its query, which may hold secrets, and without anything a terminal would act on.
+fn shown_target(head: &Head<'_>) -> String {
+    let path = match &head.target {
+        Target::Path { path, .. } => path,
+        Target::Asterisk => return String::from("*"),
+    };
+    let shown = &path.as_bytes()[..path.len().min(SHOWN_TARGET_BYTES_MAX)];
+    shown.escape_ascii().to_string()
+}

@@ -1,0 +1,93 @@
+//! What a shard does unasked: timers that fire, and memory that runs short.
+
+use moongate_io::ConnId;
+use moongate_wire::refusal::Reason;
+
+use crate::conn::{Mode, Speaking};
+use crate::core::Core;
+use crate::counts::End;
+
+impl Core {
+    /// A connection's timer fired. Every mode but the last has one, and what it means depends on the mode alone.
+    pub(crate) fn timer_fired(&mut self, slot: u32) {
+        let Some((id, _)) = self.conns.at(slot) else { return };
+        let Some(mode) = self.conns.take(id) else { return };
+        let mode = match mode {
+            Mode::Head(heading) => self.refuse(id, heading.peer, None, Reason::HeadTimeout.into()),
+            Mode::Joining(joining) => {
+                self.hub.unsubscribe(joining.subscription);
+                self.take_back_answer(id);
+                self.refuse_joining(id, &joining, Reason::Busy)
+            }
+            Mode::Body(posting) => self.refuse_post(id, &posting.message, Reason::BodyTimeout.into()),
+            Mode::Ordering(ordering) => self.refuse_post(id, &ordering.message, Reason::NotOrdered.into()),
+            Mode::Speaking(speaking) => self.look_after(id, speaking),
+            Mode::Streaming(subscription) => {
+                if self.hub.outboxes.is_idle(slot) {
+                    self.push_fixed(id, self.heartbeat.clone());
+                }
+                self.wheel.set(slot, self.after(self.config.ping_interval));
+                Mode::Streaming(subscription)
+            }
+            Mode::Flushing { .. } | Mode::Lingering { .. } => {
+                self.counts.close_timeouts += 1;
+                self.abort_now(id, mode)
+            }
+            Mode::Gone | Mode::Vacant => mode,
+        };
+        self.settle(id, mode);
+    }
+
+    /// A WebSocket that was silent for an interval is asked; one that does not answer is gone.
+    fn look_after(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
+        let heard = std::mem::take(&mut speaking.heard) || speaking.paused;
+        if speaking.awaits_pong && !heard {
+            self.counts.ended(End::Silent);
+            return self.abort_now(id, Mode::Speaking(speaking));
+        }
+        speaking.awaits_pong = !heard;
+        let span = if heard { self.config.ping_interval } else { self.config.pong_timeout };
+        if speaking.awaits_pong {
+            self.push_fixed(id, self.ping.clone());
+        }
+        self.wheel.set(id.slot(), self.after(span));
+        Mode::Speaking(speaking)
+    }
+
+    /// Bytes the shard answers for: what has not fully arrived, and live runs and answers, each counted once.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.conns.held() + self.meter.get()
+    }
+
+    pub(crate) fn memory_is_full(&self) -> bool {
+        self.memory_bytes() > self.config.memory_bytes_max
+    }
+
+    /// Sends away whoever holds most, one in a tick, while memory is short.
+    pub(crate) fn relieve_memory(&mut self) {
+        if !self.memory_is_full() {
+            return;
+        }
+        let outboxes = &self.hub.outboxes;
+        let holds = |(id, mode): (ConnId, &Mode)| Some((mode.held_with(outboxes.bytes(id.slot()))?, id));
+        let Some((_, id)) = self.conns.iter().filter_map(holds).max() else { return };
+        self.counts.memory_evictions += 1;
+        match self.conns.get(id) {
+            Some(Mode::Speaking(_) | Mode::Streaming(_)) => {
+                self.hub.outboxes.cut(id.slot());
+                self.dismiss(id, End::Overload, 1013, "the gateway is short of memory; connect again later");
+            }
+            Some(Mode::Body(_)) => self.refuse_largest(id),
+            _ => self.end(id, End::Overload),
+        }
+    }
+
+    fn refuse_largest(&mut self, id: ConnId) {
+        let Some(mode) = self.conns.take(id) else { return };
+        let mode = match mode {
+            Mode::Body(posting) => self.refuse_post(id, &posting.message, Reason::MemoryFull.into()),
+            other => other,
+        };
+        self.settle(id, mode);
+    }
+}

@@ -1,0 +1,103 @@
+//! Speaking to a topic by POST: the body, its place, the answer.
+
+use std::net::SocketAddr;
+
+use moongate_hub::{Kind, Ordered, Published, Rejection, Token};
+use moongate_io::ConnId;
+use moongate_wire::answer::{Answer, CONTINUE};
+use moongate_wire::body::BodyReader;
+use moongate_wire::decide::Publish;
+use moongate_wire::refusal::{Reason, Refusal};
+
+use crate::conn::{Draft, Mode, Ordering, Posting};
+use crate::core::{Core, named_by, token};
+use crate::forms::hub_kind;
+
+impl Core {
+    pub(crate) fn post(&mut self, id: ConnId, peer: SocketAddr, publish: Publish, rest: &[u8]) -> Mode {
+        let Publish { topic, kind, framing, expect_continue, cors } = publish;
+        let message = Draft { peer, topic, kind: hub_kind(kind), cors };
+        if expect_continue {
+            self.push(id, |_, out| out.extend_from_slice(CONTINUE));
+        }
+        self.wheel.set(id.slot(), self.after(self.config.body_timeout));
+        let reader = BodyReader::new(framing, self.config.policy.message_bytes_max);
+        self.read_body(id, Box::new(Posting { message, reader, body: Vec::new() }), rest)
+    }
+
+    pub(crate) fn read_body(&mut self, id: ConnId, mut posting: Box<Posting>, bytes: &[u8]) -> Mode {
+        match posting.reader.read(bytes, &mut posting.body) {
+            Ok((_, true)) => self.publish_body(id, *posting),
+            Ok((_, false)) => Mode::Body(posting),
+            Err(refusal) => self.refuse_post(id, &posting.message, refusal),
+        }
+    }
+
+    fn publish_body(&mut self, id: ConnId, posting: Posting) -> Mode {
+        let Posting { message, body, .. } = posting;
+        if message.kind == Kind::Text && std::str::from_utf8(&body).is_err() {
+            return self.refuse_post(id, &message, Reason::NotText.into());
+        }
+        let name = self.hub.name(message.topic.as_str());
+        match self.hub.publish(token(id), &name, message.kind, &body) {
+            Published::Ordered(ordered) => self.answer_ordered(id, &message, ordered),
+            Published::Rejected(Rejection::TopicsFull) => {
+                self.refuse_post(id, &message, Reason::TopicsFull.into())
+            }
+            Published::Pending => {
+                self.wheel.set(id.slot(), self.after(self.config.order_timeout));
+                Mode::Ordering(Box::new(Ordering { message, peer_ended: false }))
+            }
+        }
+    }
+
+    fn answer_ordered(&mut self, id: ConnId, message: &Draft, ordered: Ordered) -> Mode {
+        self.counts.posted += 1;
+        let Ordered { epoch, offset, .. } = ordered;
+        self.answer(id, Answer::published(&message.topic, epoch, offset, &message.cors))
+    }
+
+    /// Refuses so that the page that asked may read why.
+    pub(crate) fn refuse_post(&mut self, id: ConnId, message: &Draft, refusal: Refusal) -> Mode {
+        self.refuse(id, message.peer, None, refusal.cors(message.cors.clone()))
+    }
+
+    /// A home has ordered a message of this shard: one of a POST is answered, one of a WebSocket opens its window.
+    pub(crate) fn ordered(&mut self, ordered: Ordered) {
+        let id = named_by(ordered.token);
+        let Some(mode) = self.conns.take(id) else { return };
+        let mode = match mode {
+            Mode::Ordering(ordering) => {
+                let mode = self.answer_ordered(id, &ordering.message, ordered);
+                ended_too(mode, ordering.peer_ended)
+            }
+            Mode::Speaking(speaking) => self.widen_window(id, speaking, ordered.bytes),
+            other => other,
+        };
+        self.settle(id, mode);
+    }
+
+    /// A home has not taken a message of this shard.
+    pub(crate) fn rejected(&mut self, token: Token, bytes: u32, why: Rejection) {
+        let Rejection::TopicsFull = why;
+        let id = named_by(token);
+        let Some(mode) = self.conns.take(id) else { return };
+        let mode = match mode {
+            Mode::Ordering(ordering) => {
+                let mode = self.refuse_post(id, &ordering.message, Reason::TopicsFull.into());
+                ended_too(mode, ordering.peer_ended)
+            }
+            Mode::Speaking(speaking) => self.widen_window(id, speaking, bytes),
+            other => other,
+        };
+        self.settle(id, mode);
+    }
+}
+
+/// Carries it over to what follows that the peer has sent its FIN.
+fn ended_too(mode: Mode, ended: bool) -> Mode {
+    match mode {
+        Mode::Flushing { peer_ended } => Mode::Flushing { peer_ended: peer_ended || ended },
+        other => other,
+    }
+}
