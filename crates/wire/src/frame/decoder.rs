@@ -97,17 +97,12 @@ impl Decoder {
     /// After a fault, and after [`Item::Close`], nothing is held and there must be no further step (RFC 6455 §7.1.7).
     #[inline]
     pub fn step<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Fault> {
-        let (consumed, done) = self.advance(input, limits).inspect_err(|_| self.partial = None)?;
-        let item = match done {
-            Some(Done::InPlace(opcode, payload)) => Item::new(opcode, Cow::Borrowed(&input[payload]))?,
-            Some(Done::Collected(opcode, payload)) => Item::new(opcode, Cow::Owned(payload))?,
-            None => return Ok(Step { consumed, item: None }),
-        };
-        if matches!(item, Item::Close(_)) {
-            // A message that the Close came in the middle of will not end (E9).
+        let step = self.read_item(input, limits);
+        if matches!(step, Err(_) | Ok(Step { item: Some(Item::Close(_)), .. })) {
+            // What is incomplete, such as a message that the Close came in the middle of (E9), will not be completed.
             self.partial = None;
         }
-        Ok(Step { consumed, item: Some(item) })
+        step
     }
 
     /// Bytes of memory held for what is incomplete.
@@ -118,6 +113,17 @@ impl Decoder {
     /// Whether nothing is incomplete: no message, no frame, no header.
     pub fn between_messages(&self) -> bool {
         self.partial.is_none()
+    }
+
+    #[inline]
+    fn read_item<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Fault> {
+        let (consumed, done) = self.advance(input, limits)?;
+        let item = match done {
+            Some(Done::InPlace(opcode, payload)) => Some(Item::new(opcode, Cow::Borrowed(&input[payload]))?),
+            Some(Done::Collected(opcode, payload)) => Some(Item::new(opcode, Cow::Owned(payload))?),
+            None => None,
+        };
+        Ok(Step { consumed, item })
     }
 
     /// How many bytes were consumed, and what they completed.
