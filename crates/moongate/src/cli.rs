@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::settings::{self, Loaded};
 use crate::start;
 
-/// It could not start, or could not write what was asked for.
+/// It could not write what was asked for.
 const FAILED: u8 = 1;
 
 /// The settings are wrong.
@@ -46,23 +46,17 @@ enum Verb {
 /// Does what the command line asks for.
 pub(crate) fn main() -> ExitCode {
     match Cli::parse().verb.unwrap_or(Verb::Run) {
-        Verb::Run => run(settings::load(std::env::vars_os())),
+        Verb::Run => run(&settings::load(std::env::vars_os())),
         Verb::Check { strict } => check(&settings::load(std::env::vars_os()), strict),
         Verb::SettingsDoc => print(&settings::markdown()),
     }
 }
 
-fn run(loaded: Loaded) -> ExitCode {
+fn run(loaded: &Loaded) -> ExitCode {
     if !loaded.problems.is_empty() {
-        return check(&loaded, false);
+        return check(loaded, false);
     }
-    match start::run(&loaded) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            tracing::error!("cannot start: {failure}");
-            ExitCode::from(FAILED)
-        }
-    }
+    start::run(loaded)
 }
 
 fn check(loaded: &Loaded, strict: bool) -> ExitCode {

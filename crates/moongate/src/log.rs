@@ -10,12 +10,13 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::settings::{LogFormat, Settings};
 
-/// The target of the ready line, which whoever started the gateway may wait for: no filter takes it away.
-pub(crate) const READY: &str = "moongate::ready";
+/// The target of what no filter takes away: the ready line, for which whoever started the gateway may wait, and the
+/// reason why it could not start. It is outside of every filter's reach because no part of the code is called so.
+pub(crate) const ALWAYS: &str = "gateway";
 
 /// Sends every later event where `settings` say.
 pub(crate) fn start(settings: &Settings) {
-    let filter = settings.log.clone().with_target(READY, LevelFilter::INFO);
+    let filter = settings.log.clone().with_target(ALWAYS, LevelFilter::INFO);
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let colour = io::stderr().is_terminal() && !no_color;
     Registry::default().with(filter).with(layer(settings.log_format, colour)).init();

@@ -4,9 +4,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use moongate_wire::origin::{Origin, Origins};
 use tracing_subscriber::filter::Targets;
 
-use super::{Origins, Secret, Settings, value};
+use super::{Secret, Settings, value};
 
 /// The place in [`Settings`] that a setting fills.
 pub(super) type Place<T> = fn(&mut Settings) -> &mut T;
@@ -41,7 +42,7 @@ pub(super) enum Kind {
     /// Values of the `Host` field, or nothing.
     Hosts { place: Place<Vec<String>> },
     /// Origins, or nothing.
-    OriginList { place: Place<Vec<String>> },
+    OriginList { place: Place<Vec<Origin>> },
     /// `same`, `*` or origins.
     Origins { place: Place<Origins> },
     /// What to log: a level, or levels by target.
@@ -83,14 +84,10 @@ impl Kind {
             Kind::Hosts { place } => {
                 *place(settings) = value::members(text).map(value::host).collect::<Option<_>>()?;
             }
-            Kind::OriginList { place } => *place(settings) = origin_list(text)?,
-            Kind::Origins { place } => {
-                *place(settings) = match text {
-                    "same" => Origins::Same,
-                    "*" => Origins::Any,
-                    _ => Origins::Listed(Some(origin_list(text)?).filter(|origins| !origins.is_empty())?),
-                };
+            Kind::OriginList { place } => {
+                *place(settings) = value::members(text).map(value::origin).collect::<Option<_>>()?;
             }
+            Kind::Origins { place } => *place(settings) = Origins::parse(text).ok()?,
             Kind::Filter { place } => *place(settings) = text.parse().ok()?,
             Kind::Secret { place } => *place(settings) = Some(Secret::new(value::secret(text)?)),
         }
@@ -151,10 +148,6 @@ fn sized(text: &str, least: usize, most: usize) -> Option<usize> {
 fn counted(text: &str, least: u32, most: u32) -> Option<u32> {
     let count = u32::try_from(value::count(text)?).ok()?;
     (least..=most).contains(&count).then_some(count)
-}
-
-fn origin_list(text: &str) -> Option<Vec<String>> {
-    value::members(text).map(value::origin).collect()
 }
 
 fn size_wanted(least: usize, most: usize) -> String {

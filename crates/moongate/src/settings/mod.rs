@@ -17,6 +17,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use moongate_wire::origin::{Origin, Origins};
 use tracing_subscriber::filter::Targets;
 
 use table::Setting;
@@ -49,7 +50,7 @@ pub(crate) struct Settings {
     pub(crate) control: Option<SocketAddr>,
     pub(crate) control_token: Option<Secret>,
     pub(crate) control_hosts: Vec<String>,
-    pub(crate) control_origins: Vec<String>,
+    pub(crate) control_origins: Vec<Origin>,
     pub(crate) connections_max: u32,
     pub(crate) head_bytes_max: usize,
     pub(crate) message_bytes_max: usize,
@@ -60,6 +61,7 @@ pub(crate) struct Settings {
     /// `None`: the machine decides.
     pub(crate) memory_bytes_max: Option<usize>,
     pub(crate) topics_max: u32,
+    pub(crate) topic_linger: Duration,
     pub(crate) head_timeout: Duration,
     pub(crate) ping_interval: Duration,
     pub(crate) pong_timeout: Duration,
@@ -120,18 +122,6 @@ pub(crate) enum Anonymous {
     Subscribe,
     /// Listen and speak.
     Publish,
-}
-
-/// Which pages may connect.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) enum Origins {
-    /// Those this gateway could have served itself.
-    #[default]
-    Same,
-    /// All.
-    Any,
-    /// Exactly these.
-    Listed(Vec<String>),
 }
 
 /// What happens to a subscriber that is too slow.

@@ -83,7 +83,7 @@ const ENTITLEMENT: &[Setting] = &[
         },
         default: "auto",
         doc: "What someone without credentials may do on a topic: listen, or also speak. `auto` is `publish` where \
-              every listener is on loopback, else `subscribe`. Does not bind the control listener.",
+              every listener is on loopback, else `subscribe`. The control listener has a rule of its own.",
     },
     Setting {
         name: "ORIGINS",
@@ -159,8 +159,10 @@ const LIMITS: &[Setting] = &[
         name: "CONNECTIONS_MAX",
         kind: Kind::Count { least: 1, most: 16_777_216, place: |settings| &mut settings.connections_max },
         default: "100_000",
-        doc: "How many connections there may be, over all shards. One more is answered 503. Each shard can hold no more \
-              than the hard limit of open files (`ulimit -Hn`) less some to spare; where that is lower, the start log says so.",
+        doc: "How many connections there may be. One more is answered 503. Each shard has an equal share, and since the \
+              kernel spreads connections by their hash, one may be full a little before the others. A share cannot \
+              exceed the hard limit of open files (`ulimit -Hn`) less 256 to spare; the start log says where that \
+              lowered it.",
     },
     Setting {
         name: "HEAD_BYTES_MAX",
@@ -176,7 +178,7 @@ const LIMITS: &[Setting] = &[
     },
     Setting {
         name: "OUTBOX_BYTES_MAX",
-        kind: Kind::Size { least: KIB, most: 4 * GIB, place: |settings| &mut settings.outbox_bytes_max },
+        kind: Kind::Size { least: KIB, most: 2 * GIB, place: |settings| &mut settings.outbox_bytes_max },
         default: "1MiB",
         doc: "How much may wait for one subscriber before `MOONGATE_OUTBOX_POLICY` decides. Must exceed \
               `MOONGATE_MESSAGE_BYTES_MAX` by the 14 bytes a frame's header can have.",
@@ -226,6 +228,17 @@ const LIMITS: &[Setting] = &[
         default: "1_000_000",
         doc: "How many topics there may be, over all shards. One more is answered 503.",
     },
+    Setting {
+        name: "TOPIC_LINGER",
+        kind: Kind::Time {
+            least: millis(100),
+            most: minutes(1440),
+            place: |settings| &mut settings.topic_linger,
+        },
+        default: "1m",
+        doc: "How long a topic that nobody hears and nobody speaks to is remembered. After that its offsets begin \
+              again, in a new epoch.",
+    },
 ];
 
 const TIMES: &[Setting] = &[
@@ -237,7 +250,8 @@ const TIMES: &[Setting] = &[
             place: |settings| &mut settings.head_timeout,
         },
         default: "10s",
-        doc: "How long a client may take from connecting to the end of its request. Then it is answered 408.",
+        doc: "How long a client may take from connecting to the end of its request, and again for the body of a POST. \
+              Then it is answered 408.",
     },
     Setting {
         name: "PING_INTERVAL",

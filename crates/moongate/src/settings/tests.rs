@@ -108,12 +108,10 @@ fn each_kind_reads_its_values() {
         settings(&[("MOONGATE_CONTROL_HOSTS", "A.example,b:81")]).control_hosts,
         ["a.example", "b:81"]
     );
-    assert_eq!(
-        settings(&[("MOONGATE_CONTROL_ORIGINS", "https://A.example")]).control_origins,
-        ["https://a.example"]
-    );
+    let origin = Origin::parse(b"https://a.example").expect("an origin");
+    assert_eq!(settings(&[("MOONGATE_CONTROL_ORIGINS", "https://A.example")]).control_origins, [origin]);
     assert_eq!(settings(&[("MOONGATE_ORIGINS", "*")]).origins, Origins::Any);
-    let listed = Origins::Listed(vec!["https://a.example".to_owned(), "http://b:3000".to_owned()]);
+    let listed = Origins::parse("https://a.example,http://b:3000").expect("two origins");
     assert_eq!(settings(&[("MOONGATE_ORIGINS", "https://a.example, http://b:3000")]).origins, listed);
     assert_ne!(settings(&[("MOONGATE_LOG", "warn,moongate_gate=debug")]).log, Settings::defaults().log);
 }

@@ -1,0 +1,104 @@
+//! The settings, told to each room in its own terms.
+
+use std::time::Duration;
+
+use moongate_hub::{OutboxLimits, OutboxPolicy};
+use moongate_sys::{SocketOptions, UringConfig};
+use moongate_wire::decide::Policy;
+use moongate_wire::scan::HeadLimits;
+
+use crate::plan::Plan;
+use crate::settings::{self, Anonymous, Secret, Settings};
+
+/// The page, which is all that a browser loads.
+const PAGE: &[u8] = include_bytes!("../page/index.html");
+
+/// How long a POST waits for its topic's home to order the message; then it is answered 503.
+const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many connections may wait to be accepted, on each shard's listener. The kernel's own maximum is usually lower
+/// (`net.core.somaxconn`).
+const BACKLOG: u32 = 65_535;
+
+/// For the listening sockets.
+pub(crate) fn sockets(settings: &Settings) -> SocketOptions {
+    SocketOptions {
+        notsent_lowat: narrow(settings.send_unsent_bytes_max),
+        user_timeout: settings.tcp_user_timeout,
+        backlog: BACKLOG,
+    }
+}
+
+/// For the ring of `shard`.
+pub(crate) fn ring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfig {
+    UringConfig {
+        ring_entries: settings.ring_entries,
+        completion_entries: plan.completion_entries,
+        recv_buffers: u16::try_from(settings.recv_buffers).unwrap_or(u16::MAX),
+        recv_buffer_size: narrow(settings.recv_buffer_size),
+        slots: plan.slots,
+        cpu: plan.cpus[shard],
+    }
+}
+
+/// For each shard.
+pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
+    moongate_gate::Config {
+        policy: policy(settings),
+        page: PAGE,
+        connections_max: plan.connections_max,
+        head_timeout: settings.head_timeout,
+        body_timeout: settings.head_timeout,
+        order_timeout: ORDER_TIMEOUT,
+        publish_window_bytes: narrow(settings.publish_window_bytes),
+        memory_bytes_max: plan.memory_bytes_max,
+        ping_interval: settings.ping_interval,
+        pong_timeout: settings.pong_timeout,
+        close_timeout: settings.close_timeout,
+        drain_delay: settings.drain_delay,
+        drain_timeout: settings.drain_timeout,
+        hub: moongate_hub::Config {
+            topics_max: plan.topics_max,
+            topic_linger: settings.topic_linger,
+            outbox: OutboxLimits {
+                outbox_bytes_max: narrow(settings.outbox_bytes_max),
+                policy: match settings.outbox_policy {
+                    settings::OutboxPolicy::Cut => OutboxPolicy::Cut,
+                    settings::OutboxPolicy::DropOldest => OutboxPolicy::DropOldest,
+                    settings::OutboxPolicy::Latest => OutboxPolicy::Latest,
+                },
+            },
+        },
+    }
+}
+
+/// For what decides about requests.
+fn policy(settings: &Settings) -> Policy {
+    let head = HeadLimits { head_bytes_max: settings.head_bytes_max, ..HeadLimits::default() };
+    Policy {
+        echo: settings.echo(),
+        page: settings.page(),
+        health: settings.health,
+        may_publish: settings.anonymous() == Anonymous::Publish,
+        origins: settings.origins.clone(),
+        subprotocols: &[],
+        head,
+        message_bytes_max: settings.message_bytes_max,
+    }
+}
+
+/// For the control thread.
+pub(crate) fn control(settings: &Settings) -> moongate_control::Config {
+    moongate_control::Config {
+        token: settings.control_token.as_ref().map(Secret::reveal).map(str::to_owned),
+        origins: settings.control_origins.clone(),
+        hosts: settings.control_hosts.clone(),
+        message_bytes_max: settings.message_bytes_max,
+        limits: moongate_control::Limits::default(),
+    }
+}
+
+/// Sizes whose kind in the table keeps them below 4 GiB.
+fn narrow(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
