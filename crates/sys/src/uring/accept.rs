@@ -32,9 +32,11 @@ pub(super) struct Acceptors {
     /// One for each accept; the kernel writes here while the accept is armed.
     peers: Box<[UnsafeCell<Peer>]>,
     /// Accepts that are not with the kernel but want to be, first come first served.
-    idle: VecDeque<u32>,
+    pub(super) idle: VecDeque<u32>,
     /// How many are with the kernel.
     armed: u32,
+    /// For each accept, whether it was armed only to look into the queue of a listener that ends.
+    last_look: Box<[bool]>,
     /// Until when accepting rests.
     resting: Option<Time>,
 }
@@ -43,6 +45,8 @@ pub(super) struct Acceptors {
 struct Accepting {
     socket: Option<OwnedFd>,
     state: State,
+    /// How many of its accepts are with the kernel.
+    armed: u32,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -63,10 +67,11 @@ impl Acceptors {
         let accepts = slots.checked_div(count).unwrap_or(0).clamp(1, ACCEPTS_MAX);
         let listeners = listeners
             .into_iter()
-            .map(|listener| Accepting { socket: Some(listener.socket), state: State::Quiet })
+            .map(|listener| Accepting { socket: Some(listener.socket), state: State::Quiet, armed: 0 })
             .collect();
         let peers = (0..count * accepts).map(|_| UnsafeCell::default()).collect();
-        Acceptors { listeners, accepts, peers, idle: VecDeque::new(), armed: 0, resting: None }
+        let last_look = vec![false; (count * accepts) as usize].into_boxed_slice();
+        Acceptors { listeners, accepts, peers, idle: VecDeque::new(), armed: 0, last_look, resting: None }
     }
 
     /// Puts the listener's accepts in line; the next wait arms them.
@@ -101,10 +106,13 @@ impl Acceptors {
         };
     }
 
-    /// The submission of an accept.
-    fn entry(&self, accept: u32) -> squeue::Entry {
-        let listener = &self.listeners[usize::from(self.listener_of(accept).0)];
+    /// Counts an accept as the kernel's, and makes its submission.
+    pub(super) fn arm(&mut self, accept: u32) -> squeue::Entry {
+        let listener = &mut self.listeners[(accept / self.accepts) as usize];
         let socket = listener.socket.as_ref().expect("a listener stays until its last accept has ended");
+        listener.armed += 1;
+        self.armed += 1;
+        self.last_look[accept as usize] = matches!(listener.state, State::Draining(_));
         let peer = self.peers[accept as usize].get();
         // SAFETY: `peer` is valid, and no accept of this number is with the kernel, so nobody else writes to it.
         // Only places inside it are named, no reference is made.
@@ -117,6 +125,14 @@ impl Acceptors {
             .build();
         Token::own(Operation::Accept, accept).mark(entry)
     }
+
+    /// An accept has come back from the kernel; says of which listener, and whether it was a last look.
+    fn disarm(&mut self, accept: u32) -> (ListenerId, bool) {
+        let listener = self.listener_of(accept);
+        self.listeners[usize::from(listener.0)].armed -= 1;
+        self.armed -= 1;
+        (listener, self.last_look[accept as usize])
+    }
 }
 
 impl Uring {
@@ -126,21 +142,31 @@ impl Uring {
             return;
         }
         self.acceptors.resting = None;
+        let mut ending = None;
         while self.slots.used() + self.acceptors.armed < self.capacity {
-            let Some(accept) = self.acceptors.idle.pop_front() else { return };
-            let entry = self.acceptors.entry(accept);
-            self.acceptors.armed += 1;
+            let Some(accept) = self.acceptors.idle.pop_front() else { break };
+            let entry = self.acceptors.arm(accept);
             // SAFETY: the address it points to is in a boxed slice that lives as long as the driver, which does not go
             // before its last operation; it is not looked at before the accept has ended.
             unsafe { self.ring.push(entry) };
+            if self.acceptors.last_look[accept as usize] {
+                let listener = self.acceptors.listener_of(accept);
+                if let Some(other) = ending.replace(listener)
+                    && other != listener
+                {
+                    self.cancel_accepts(other);
+                }
+            }
+        }
+        // A last look is cancelled right behind: it takes what is there, or finds that nothing is.
+        if let Some(listener) = ending {
+            self.cancel_accepts(listener);
         }
     }
 
     /// An accept ended.
     pub(super) fn accepted(&mut self, accept: u32, result: i32, events: &mut Vec<Event>) {
-        self.acceptors.armed -= 1;
-        let listener = self.acceptors.listener_of(accept);
-        let draining = matches!(self.acceptors.listeners[usize::from(listener.0)].state, State::Draining(_));
+        let (listener, last_look) = self.acceptors.disarm(accept);
         match -result {
             slot if slot <= 0 => {
                 let conn = self.slots.occupy(result as u32);
@@ -148,10 +174,10 @@ impl Uring {
                 let peer = unsafe { &*self.acceptors.peers[accept as usize].get() }.address();
                 events.push(Event::Accepted { conn, listener, peer });
             }
-            libc::EAGAIN if draining => return self.acceptors.found_empty(listener),
-            // What the listener's end cancelled goes round once more, to find what is left in the queue.
-            libc::ECANCELED if draining => {}
-            libc::EAGAIN | libc::EINTR => {}
+            // Cancelled while it waited; when a last look does, nothing is there to be taken. Without either the
+            // driver itself is at its end.
+            libc::ECANCELED if last_look => return self.acceptors.found_empty(listener),
+            libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
             // accept(2): errors of the new connection, not of the listener.
             libc::ECONNABORTED
             | libc::EPERM
@@ -174,28 +200,38 @@ impl Uring {
         self.acceptors.idle.push_back(accept);
     }
 
-    /// The listener's queue is emptied and then closed: the waiting accepts are cancelled, and all go on without
-    /// waiting until each has found the queue empty (N10).
+    /// The listener's queue is emptied and then closed: the accepts that wait are cancelled, and each goes on without
+    /// waiting until it has found the queue empty (N10).
     pub(super) fn stop_accepting(&mut self, listener: ListenerId) {
         let accepts = self.acceptors.accepts;
         let entry = &mut self.acceptors.listeners[usize::from(listener.0)];
-        let Some(socket) = &entry.socket else { return };
         match entry.state {
             State::Quiet => {
                 entry.socket = None;
                 entry.state = State::Closed;
-                return;
             }
-            State::Listening => entry.state = State::Draining(accepts),
-            State::Draining(_) | State::Closed => return,
+            State::Listening => {
+                entry.state = State::Draining(accepts);
+                self.cancel_accepts(listener);
+            }
+            State::Draining(_) | State::Closed => {}
         }
-        let fd = socket.as_raw_fd();
-        // SAFETY: fcntl(2) with F_SETFL takes no pointers; it can only fail for a descriptor that is not open.
-        let result = unsafe { libc::fcntl(fd, libc::F_SETFL, libc::O_NONBLOCK) };
-        assert_eq!(result, 0, "a listener can be made non-blocking: {}", io::Error::last_os_error());
-        let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(Fd(fd)).all()).build();
+    }
+
+    fn cancel_accepts(&mut self, listener: ListenerId) {
+        let entry = &self.acceptors.listeners[usize::from(listener.0)];
+        let (Some(socket), true) = (&entry.socket, entry.armed > 0) else { return };
+        let fd = Fd(socket.as_raw_fd());
+        let cancel = opcode::AsyncCancel2::new(CancelBuilder::fd(fd).all()).build();
         // SAFETY: a cancellation points to no memory.
         unsafe { self.ring.push(Token::own(Operation::StopAccepts, listener.0.into()).mark(cancel)) };
+    }
+
+    /// The accepts of a listener that ends have been cancelled; those that could not be found just then are again.
+    pub(super) fn accepts_cancelled(&mut self, listener: u32, result: i32) {
+        if matches!(-result, libc::ENOENT | libc::EALREADY) {
+            self.cancel_accepts(ListenerId(listener as u16));
+        }
     }
 }
 

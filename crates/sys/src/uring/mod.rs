@@ -216,7 +216,7 @@ impl Uring {
         let conn = token.conn;
         match token.operation {
             Operation::Accept => self.accepted(conn.slot(), result, events),
-            Operation::StopAccepts => {}
+            Operation::StopAccepts => self.accepts_cancelled(conn.slot(), result),
             Operation::Receive => self.received(conn, result, flags, events),
             Operation::Send => self.sent(conn, result, events),
             Operation::Shutdown | Operation::Disconnect => self.operation_ended(conn),
@@ -292,6 +292,8 @@ impl Driver for Uring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, budget: usize, events: &mut Vec<Event>) {
+        let busy = machine::monotonic().since(self.now);
+        self.counters.busy_nanos += busy.as_nanos() as u64;
         self.receive_again();
         self.accept_again();
         let timeout = match self.acceptors.wants_to_wake() {

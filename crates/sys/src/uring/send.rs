@@ -35,7 +35,7 @@ struct Header {
 }
 
 impl Sends {
-    fn insert(&mut self, chain: Chain) -> NonZeroU32 {
+    pub(super) fn insert(&mut self, chain: Chain) -> NonZeroU32 {
         let header = match &chain {
             Chain::One(_) => None,
             Chain::Many(_) => Some(Header::new(&chain)),

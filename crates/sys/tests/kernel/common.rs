@@ -1,6 +1,7 @@
 //! A driver on a thread of its own, and what the tests say to it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use moongate_io::{Bytes, Chain, ConnId, Driver, Event, Inbound, ListenerId, Meter, Segment};
@@ -88,7 +89,45 @@ pub(crate) fn closed(driver: &mut Uring, conn: ConnId) {
     });
 }
 
-/// Descriptors that this process has open.
-pub(crate) fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").unwrap().count()
+/// Sets a socket option of type int.
+pub(crate) fn set(socket: &impl AsFd, level: i32, name: i32, value: i32) {
+    let len = size_of::<i32>() as libc::socklen_t;
+    let fd = socket.as_fd().as_raw_fd();
+    // SAFETY: `value` lives through the call, which gets its true length.
+    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), len) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Closes with RST.
+pub(crate) fn reset(stream: TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = size_of_val(&linger) as libc::socklen_t;
+    let value = (&raw const linger).cast();
+    // SAFETY: `linger` lives through the call, which gets its true length.
+    let result =
+        unsafe { libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, len) };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// A client that does not wait for ever.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Turns the driver for `span`, collecting what happens.
+pub(crate) fn watch(driver: &mut Uring, span: Duration) -> Vec<Event> {
+    let end = Instant::now() + span;
+    let mut events = Vec::new();
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        driver.wait(Some(left), 256, &mut events);
+    }
+    events
+}
+
+/// Bytes that differ from place to place and from seed to seed.
+pub(crate) fn pattern(seed: usize, len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at * 7 + at / 251 + seed * 13) as u8).collect()
 }

@@ -1,9 +1,10 @@
 //! The driver as a small echo server, with clients of the standard library.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::common::*;
 use moongate_io::{ConnId, Driver, Event, Inbound};
@@ -91,10 +92,6 @@ fn converse(address: SocketAddr, bytes: &[u8]) {
     assert!(reading.join().unwrap() == bytes, "what comes back is what was said");
 }
 
-fn pattern(seed: usize, len: usize) -> Vec<u8> {
-    (0..len).map(|at| (at * 7 + at / 251 + seed) as u8).collect()
-}
-
 fn check(config: &UringConfig, clients: usize, len: usize) -> moongate_io::Counters {
     let (mut driver, address) = listening(config);
     let talking: Vec<_> =
@@ -111,5 +108,156 @@ fn check(config: &UringConfig, clients: usize, len: usize) -> moongate_io::Count
 #[test]
 fn what_is_said_comes_back() {
     check(&roomy(), 1, 5);
-    check(&roomy(), 20, 300_000);
+    let counters = check(&roomy(), 20, 300_000);
+    assert_eq!((counters.completion_overflows, counters.accept_errors), (0, 0));
+}
+
+#[test]
+fn n4_eight_buffers_serve_a_hundred_connections() {
+    let config = UringConfig { recv_buffers: 8, recv_buffer_size: 512, ..roomy() };
+    let counters = check(&config, 100, 20_000);
+    assert!(counters.buffers_exhausted > 0, "{counters:?}");
+}
+
+#[test]
+fn n4_one_buffer_serves_twenty_connections() {
+    let config = UringConfig { recv_buffers: 1, recv_buffer_size: 512, ..roomy() };
+    check(&config, 20, 10_000);
+}
+
+#[test]
+fn n5_a_tiny_completion_queue_loses_nothing() {
+    let config = UringConfig { ring_entries: 16, completion_entries: 16, ..roomy() };
+    check(&config, 100, 20_000);
+}
+
+#[test]
+fn n8_a_tiny_submission_queue_drops_nothing() {
+    let config = UringConfig { ring_entries: 2, ..roomy() };
+    let counters = check(&config, 100, 20_000);
+    assert!(counters.submissions_deferred > 0, "{counters:?}");
+}
+
+/// A sender without end must not keep the others from the few buffers there are.
+#[test]
+fn n4_a_firehose_does_not_starve_the_others() {
+    let config = UringConfig { recv_buffers: 4, recv_buffer_size: 256, ..roomy() };
+    let (mut driver, address) = listening(&config);
+    let mut hose = connect(address);
+    let (source, _) = accept(&mut driver);
+    driver.recv(source);
+    let spraying = thread::spawn(move || while hose.write_all(&[0; 65_536]).is_ok() {});
+    let mut others: Vec<_> = (0..20).map(|_| connect(address)).collect();
+    let mut heard = HashSet::new();
+    for round in 1..=5 {
+        for other in &mut others {
+            other.write_all(b"me too").unwrap();
+        }
+        heard.clear();
+        let start = Instant::now();
+        let mut sprayed = 0_u64;
+        until(&mut driver, |driver, event| {
+            match event {
+                Event::Accepted { conn, .. } => driver.recv(conn),
+                Event::Received { conn, inbound: Inbound::Bytes(lease) } => {
+                    if conn == source {
+                        sprayed += lease.len() as u64;
+                    } else {
+                        heard.insert(conn);
+                    }
+                    driver.release(lease);
+                }
+                event => panic!("{event:?}"),
+            }
+            heard.len() == others.len()
+        });
+        assert!(start.elapsed() < Duration::from_secs(5), "round {round}: {sprayed} bytes came first");
+    }
+    assert!(driver.counters().buffers_exhausted > 0);
+    driver.abort(source);
+    closed(&mut driver, source);
+    spraying.join().unwrap();
+}
+
+/// Thousands of completions at once for a queue of sixteen: as many sends and receives end as were begun.
+#[test]
+fn n5_a_burst_overflows_and_is_counted_in_and_out() {
+    const CLIENTS: usize = 300;
+    let config = UringConfig { ring_entries: 16, completion_entries: 16, ..roomy() };
+    let (mut driver, address) = listening(&config);
+    let mut clients = Vec::new();
+    let mut conns = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(connect(address));
+        conns.push(accept(&mut driver).0);
+    }
+    for conn in &conns {
+        driver.recv(*conn);
+    }
+    for round in 0..10 {
+        for client in &mut clients {
+            client.write_all(&[round]).unwrap();
+        }
+        for conn in &conns {
+            driver.send(*conn, chain(&[round]));
+        }
+        let (mut sent, mut received) = (0, 0);
+        until(&mut driver, |driver, event| {
+            match event {
+                Event::Sent { outcome, .. } => {
+                    assert_eq!(outcome, Ok(1));
+                    sent += 1;
+                }
+                Event::Received { inbound: Inbound::Bytes(mut lease), .. } => {
+                    assert_eq!(driver.bytes(&mut lease), [round]);
+                    driver.release(lease);
+                    received += 1;
+                }
+                event => panic!("{event:?}"),
+            }
+            (sent, received) == (CLIENTS, CLIENTS)
+        });
+        for client in &mut clients {
+            let mut byte = [0xff];
+            client.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, [round]);
+        }
+    }
+    let counters = driver.counters();
+    assert!(counters.completion_overflows > 0 && counters.submissions_deferred > 0, "{counters:?}");
+    assert!(watch(&mut driver, Duration::from_millis(50)).is_empty(), "nothing comes twice");
+}
+
+#[test]
+fn a_wait_keeps_to_its_budget_and_forgets_nothing() {
+    let (mut driver, address) = listening(&roomy());
+    let _clients: Vec<_> = (0..10).map(|_| connect(address)).collect();
+    let mut events = Vec::new();
+    let end = Instant::now() + PATIENCE;
+    while events.len() < 10 {
+        let before = events.len();
+        driver.wait(Some(Duration::from_millis(50)), 3, &mut events);
+        assert!(events.len() - before <= 3);
+        assert!(Instant::now() < end);
+    }
+    driver.wait(Some(Duration::ZERO), 0, &mut events);
+    assert_eq!(events.len(), 10);
+}
+
+#[test]
+fn time_stands_still_between_waits_and_waits_end() {
+    let (mut driver, _) = listening(&roomy());
+    let before = (driver.now(), driver.wall());
+    thread::sleep(Duration::from_millis(5));
+    assert_eq!((driver.now(), driver.wall()), before);
+    let mut events = Vec::new();
+    // The first waits may return for the driver's own affairs.
+    let end = Instant::now() + Duration::from_millis(30);
+    while let Some(left) = end.checked_duration_since(Instant::now()) {
+        driver.wait(Some(left), 16, &mut events);
+    }
+    let passed = driver.now().since(before.0);
+    assert!(passed >= Duration::from_millis(35) && passed < PATIENCE, "{passed:?}");
+    assert!(driver.counters().busy_nanos >= 5_000_000);
+    assert!(events.is_empty());
 }

@@ -1,4 +1,10 @@
 //! The driver against the real kernel, with clients of the standard library over the loopback.
 
+mod bell;
 mod common;
 mod echo;
+mod ending;
+mod listeners;
+mod pausing;
+mod sending;
+mod table;

@@ -1,0 +1,236 @@
+//! Sends: whole, short, of many segments, and to a peer that does not read.
+
+use std::io::Read;
+use std::net::Shutdown;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::*;
+use moongate_io::{
+    CHAIN_SEGMENTS_MAX, Chain, ConnId, Driver, Event, Inbound, ListenerId, Segment, SendFault,
+};
+use moongate_sys::{EventBell, Uring};
+
+/// What is left of `chain` after `count` bytes.
+fn rest(chain: Chain, mut count: usize) -> Option<Chain> {
+    let mut segments = match chain {
+        Chain::One(segment) => vec![segment],
+        Chain::Many(segments) => segments,
+    };
+    segments.retain_mut(|segment| {
+        let part = count.min(segment.len());
+        segment.advance(part);
+        count -= part;
+        !segment.is_empty()
+    });
+    match segments.len() {
+        0 => None,
+        1 => segments.pop().map(Chain::One),
+        _ => Some(Chain::Many(segments)),
+    }
+}
+
+/// Sends all of `chain`, however short the single sends are; says how many it took.
+fn send_all(driver: &mut Uring, conn: ConnId, chain: Chain) -> usize {
+    let mut sends = 1;
+    driver.send(conn, chain);
+    until(driver, |driver, event| {
+        let Event::Sent { chain, outcome, .. } = event else { panic!("{event:?}") };
+        match rest(chain, outcome.unwrap()) {
+            Some(chain) => {
+                sends += 1;
+                driver.send(conn, chain);
+                false
+            }
+            None => true,
+        }
+    });
+    sends
+}
+
+#[test]
+fn n6_short_sends_are_resumed_in_order() {
+    let (address, listener) = listener();
+    set(&listener, libc::SOL_SOCKET, libc::SO_SNDBUF, 4608);
+    let mut driver = Uring::new(&roomy(), vec![listener], &EventBell::new().unwrap()).unwrap();
+    driver.listen(ListenerId(0));
+    let mut client = connect(address);
+    let (conn, _) = accept(&mut driver);
+
+    let bytes = pattern(1, 12_000_000);
+    let expected = bytes.clone();
+    let reading = thread::spawn(move || {
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).unwrap();
+        assert!(heard == expected);
+    });
+    let many = bytes.chunks(bytes.len().div_ceil(CHAIN_SEGMENTS_MAX)).map(segment).collect();
+    let sends = send_all(&mut driver, conn, Chain::Many(many));
+    assert!(sends > 100, "{sends} sends were enough");
+    assert_eq!(driver.counters().sends_short as usize, sends - 1);
+    driver.shutdown_write(conn);
+    // FIN must not wait for the close.
+    reading.join_within(&mut driver);
+    driver.close(conn);
+    closed(&mut driver, conn);
+}
+
+trait JoinWithin {
+    fn join_within(self, driver: &mut Uring);
+}
+
+impl JoinWithin for thread::JoinHandle<()> {
+    /// Joins the thread while the driver turns.
+    fn join_within(self, driver: &mut Uring) {
+        let end = std::time::Instant::now() + PATIENCE;
+        while !self.is_finished() {
+            assert!(std::time::Instant::now() < end);
+            for event in watch(driver, Duration::from_millis(5)) {
+                assert!(!matches!(event, Event::Closed { .. }));
+                if let Event::Received { inbound: Inbound::Bytes(lease), .. } = event {
+                    driver.release(lease);
+                }
+            }
+        }
+        self.join().unwrap();
+    }
+}
+
+#[test]
+fn segments_of_every_number_go_out_in_order() {
+    let (mut driver, address) = listening(&roomy());
+    let mut client = connect(address);
+    let (conn, _) = accept(&mut driver);
+    for count in [1, 2, 3, CHAIN_SEGMENTS_MAX] {
+        let segments: Vec<Segment> = (0..count).map(|at| segment(format!("<{at}>").as_bytes())).collect();
+        let expected: String = (0..count).map(|at| format!("<{at}>")).collect();
+        let chain = if count == 1 { Chain::One(segments[0].clone()) } else { Chain::Many(segments) };
+        send_all(&mut driver, conn, chain);
+        let mut heard = vec![0; expected.len()];
+        client.read_exact(&mut heard).unwrap();
+        assert_eq!(String::from_utf8(heard).unwrap(), expected);
+    }
+}
+
+/// N1: the chain stays the driver's until the send has ended, and closing ends it.
+#[test]
+fn n1_a_send_that_is_stuck_comes_back_when_closed() {
+    for abort in [false, true] {
+        let (mut driver, address) = listening(&roomy());
+        let client = connect(address);
+        let (conn, _) = accept(&mut driver);
+        driver.recv(conn);
+        // Nobody reads: sooner or later a send gets stuck.
+        let block = chain(&pattern(0, 1 << 20));
+        let mut sent = 1;
+        driver.send(conn, block);
+        loop {
+            let mut quiet = true;
+            for event in watch(&mut driver, Duration::from_millis(100)) {
+                let Event::Sent { chain, outcome: Ok(_), .. } = event else { panic!("{event:?}") };
+                driver.send(conn, Chain::One(Segment::clone(&chain.segments()[0])));
+                sent += 1;
+                quiet = false;
+            }
+            if quiet {
+                break;
+            }
+            assert!(sent < 1000, "the kernel takes everything");
+        }
+        if abort {
+            driver.abort(conn)
+        } else {
+            driver.close(conn)
+        }
+        let mut story = Vec::new();
+        until(&mut driver, |_, event| match event {
+            Event::Sent { outcome, .. } => {
+                story.push(Some(outcome));
+                false
+            }
+            Event::Closed { conn: who } => {
+                assert_eq!(who, conn);
+                story.push(None);
+                true
+            }
+            event => panic!("{event:?}"),
+        });
+        assert_eq!(story, [Some(Err(SendFault::Cancelled)), None], "abort: {abort}");
+        drop(client);
+    }
+}
+
+/// The FIN waits for the send in flight, also if asked for too early.
+#[test]
+fn fin_follows_the_send_in_flight() {
+    let (mut driver, address) = listening(&roomy());
+    let mut client = connect(address);
+    let (conn, _) = accept(&mut driver);
+    let bytes = pattern(3, 200_000);
+    driver.send(conn, chain(&bytes));
+    driver.shutdown_write(conn);
+    driver.shutdown_write(conn);
+    let reading = thread::spawn(move || {
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).unwrap();
+        (client, heard)
+    });
+    let mut left = None;
+    until(&mut driver, |_, event| {
+        let Event::Sent { chain, outcome, .. } = event else { panic!("{event:?}") };
+        left = rest(chain, outcome.unwrap());
+        true
+    });
+    if let Some(chain) = left {
+        send_all(&mut driver, conn, chain);
+    }
+    driver.recv(conn);
+    let end = std::time::Instant::now() + PATIENCE;
+    while !reading.is_finished() {
+        assert!(watch(&mut driver, Duration::from_millis(5)).is_empty());
+        assert!(std::time::Instant::now() < end);
+    }
+    let (client, heard) = reading.join().unwrap();
+    assert!(heard == bytes);
+    // The other direction still works.
+    use std::io::Write;
+    (&client).write_all(b"still here").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let mut heard = Vec::new();
+    until(&mut driver, |driver, event| match event {
+        Event::Received { inbound: Inbound::Bytes(mut lease), .. } => {
+            heard.extend_from_slice(driver.bytes(&mut lease));
+            driver.release(lease);
+            false
+        }
+        Event::Received { inbound: Inbound::End, .. } => true,
+        event => panic!("{event:?}"),
+    });
+    assert_eq!(heard, b"still here");
+}
+
+#[test]
+fn n6_a_send_to_nobody_is_gone() {
+    let (mut driver, address) = listening(&roomy());
+    let client = connect(address);
+    let (conn, _) = accept(&mut driver);
+    reset(client);
+    // The first send may still be taken before the reset is seen.
+    let mut attempts = 0;
+    driver.send(conn, chain(b"hello"));
+    until(&mut driver, |driver, event| match event {
+        Event::Sent { outcome: Ok(_), .. } => {
+            attempts += 1;
+            assert!(attempts < 100);
+            driver.send(conn, chain(b"hello"));
+            false
+        }
+        Event::Sent { outcome, .. } => {
+            assert_eq!(outcome, Err(SendFault::Gone));
+            true
+        }
+        event => panic!("{event:?}"),
+    });
+    driver.close(conn);
+    closed(&mut driver, conn);
+}

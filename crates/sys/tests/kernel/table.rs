@@ -1,0 +1,123 @@
+//! The table of connections and its end.
+
+use std::collections::HashSet;
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use crate::common::*;
+use moongate_io::{Driver, Event, ListenerId};
+use moongate_sys::{EventBell, SetupError, Uring, UringConfig};
+
+/// Clients that do not fit wait in the kernel's queue, none is dropped, and each is served once there is room.
+#[test]
+fn k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free() {
+    for slots in [1, 2, 8] {
+        const CLIENTS: usize = 40;
+        let config = UringConfig { slots, ..roomy() };
+        let (mut driver, address) = listening(&config);
+        let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(address)).collect();
+        // Nobody leaves: as many come as there are slots, and no more.
+        let mut present = Vec::new();
+        for event in watch(&mut driver, Duration::from_millis(50)) {
+            let Event::Accepted { conn, .. } = event else { panic!("{event:?}") };
+            assert!(conn.slot() < slots);
+            present.push(conn);
+        }
+        assert_eq!(present.len(), slots as usize);
+        // Everybody who is answered leaves, and makes room.
+        for conn in &present {
+            driver.send(*conn, chain(b"hi"));
+        }
+        let (mut here, mut served) = (present.len(), 0);
+        until(&mut driver, |driver, event| {
+            match event {
+                Event::Accepted { conn, .. } => {
+                    here += 1;
+                    assert!(here <= slots as usize);
+                    driver.send(conn, chain(b"hi"));
+                }
+                Event::Sent { conn, outcome, .. } => {
+                    assert_eq!(outcome, Ok(2));
+                    driver.close(conn);
+                }
+                Event::Closed { .. } => {
+                    here -= 1;
+                    served += 1;
+                }
+                event => panic!("{event:?}"),
+            }
+            served == CLIENTS
+        });
+        for client in &mut clients {
+            let mut heard = String::new();
+            client.read_to_string(&mut heard).unwrap();
+            assert_eq!(heard, "hi");
+        }
+        assert_eq!(driver.counters().accept_errors, 0);
+    }
+}
+
+/// Two listeners with one slot between them both get their turn.
+#[test]
+fn a_small_table_is_shared_between_listeners() {
+    let ((first, a), (second, b)) = (listener(), listener());
+    let config = UringConfig { slots: 1, ..roomy() };
+    let mut driver = Uring::new(&config, vec![a, b], &EventBell::new().unwrap()).unwrap();
+    driver.listen(ListenerId(0));
+    driver.listen(ListenerId(1));
+    let _clients: Vec<_> = (0..3).flat_map(|_| [connect(first), connect(second)]).collect();
+    let mut taken = [0; 2];
+    until(&mut driver, |driver, event| {
+        if let Event::Accepted { conn, listener, .. } = event {
+            taken[usize::from(listener.0)] += 1;
+            driver.close(conn);
+        }
+        taken == [3, 3]
+    });
+}
+
+#[test]
+fn what_cannot_be_built_says_why() {
+    let check = |config: UringConfig, expect: &str| {
+        let error = Uring::new(&config, Vec::new(), &EventBell::new().unwrap()).err().expect(expect);
+        assert!(error.to_string().contains(expect), "{error}");
+        error
+    };
+    check(UringConfig { recv_buffers: 3, ..roomy() }, "recv_buffers is 3, but must be a power of two");
+    check(UringConfig { recv_buffer_size: 0, ..roomy() }, "recv_buffer_size is 0");
+    check(UringConfig { slots: 0, ..roomy() }, "slots is 0");
+    check(UringConfig { slots: 1 << 24, ..roomy() }, "slots is 16777216");
+    check(UringConfig { ring_entries: 0, ..roomy() }, "ring_entries is 0");
+    check(UringConfig { completion_entries: 1, ..roomy() }, "completion_entries is 1");
+    check(UringConfig { cpu: Some(8000), ..roomy() }, "cannot keep a shard on CPU 8000");
+    let error = check(UringConfig { slots: (1 << 24) - 1, ..roomy() }, "RLIMIT_NOFILE");
+    assert!(matches!(error, SetupError::Missing(_)));
+}
+
+/// The driver can be built on any thread, one for each, all at once.
+#[test]
+fn drivers_live_on_threads_of_their_own() {
+    let threads: Vec<_> = (0..4)
+        .map(|seed| {
+            std::thread::spawn(move || {
+                let (mut driver, address) = listening(&roomy());
+                let mut client = connect(address);
+                let (conn, _) = accept(&mut driver);
+                driver.recv(conn);
+                client.write_all(&[seed]).unwrap();
+                until(&mut driver, |driver, event| {
+                    let Event::Received { inbound: moongate_io::Inbound::Bytes(mut lease), .. } = event
+                    else {
+                        panic!("{event:?}")
+                    };
+                    assert_eq!(driver.bytes(&mut lease), [seed]);
+                    driver.release(lease);
+                    true
+                });
+                driver.random()
+            })
+        })
+        .collect();
+    let numbers: HashSet<u64> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert_eq!(numbers.len(), 4);
+}
