@@ -90,7 +90,7 @@ impl Clerk {
             posted: HashMap::new(),
             tokens: 0,
             snapshots: Snapshots::new(shards, limits.shard_timeout),
-            lists: Lists::new(shards, limits.shard_timeout, limits.lists_waiting_max),
+            lists: Lists::new(shards, limits.list_timeout, limits.lists_waiting_max),
             stage: Stage::Serving,
             port,
             bell,

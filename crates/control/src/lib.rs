@@ -1,12 +1,12 @@
 //! The control thread: publish API, metrics, health, drain.
 //!
 //! One thread, one current-thread runtime. It is a participant of the mesh like any shard, and speaks to the shards
-//! through lanes only. One task, the [`clerk`], owns the lanes' ends; everything else on the thread reaches it by a
-//! bounded queue and waits for a reply, so a shard that is slow makes requests wait or fail and nothing else.
+//! through lanes only. One task, the clerk, owns the lanes' ends; everything else on the thread reaches it by a bounded
+//! queue and waits for a reply, so a shard that is slow makes requests wait or fail and nothing else.
 //!
-//! A request's way: [`server`] takes the connection and bounds it in time and number → [`guard`] looks at `Host`,
-//! `Origin` and `Authorization` → a handler ([`topics`], [`health`], [`metrics`]) → the clerk → shards → back. Every
-//! refusal is `application/problem+json` ([`problem`]).
+//! A request's way: `server` takes the connection and bounds it in time and number → `guard` looks at `Host`, `Origin`
+//! and `Authorization` → a handler (`topics`, `health`, `metrics`) → `clerk` → shards → back. Every refusal of a
+//! well-formed request is `application/problem+json` (`problem`); what is no HTTP at all gets hyper's bare 400 or 431.
 //!
 //! The thread runs also when there is no listener for it, because it coordinates the process's end: see
 //! [`Control::run`].
@@ -82,12 +82,15 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long a message may wait for its place in the topic; then it is answered 503.
     pub publish_timeout: Duration,
-    /// How long a shard may take to answer; then it counts as silent.
+    /// How long a shard may take to say what it counted; then it counts as silent. Below the second that most probes
+    /// wait, so that they get the reason.
     pub shard_timeout: Duration,
-    /// How long a connection may live: it is ended after the answer in progress, and this bounds also a client that
+    /// How long a list of topics may take, with its turn; then it is answered 503.
+    pub list_timeout: Duration,
+    /// How long a connection may live: it is ended after the request in progress, and this bounds also a client that
     /// does not read.
     pub connection_age_max: Duration,
-    /// How long an answer in progress may still take when a connection ends; then it is cut.
+    /// How long an answer in progress may still take when the thread ends; then it is cut.
     pub close_timeout: Duration,
 }
 
@@ -104,7 +107,8 @@ impl Default for Limits {
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             publish_timeout: Duration::from_secs(5),
-            shard_timeout: Duration::from_secs(2),
+            shard_timeout: Duration::from_millis(800),
+            list_timeout: Duration::from_secs(5),
             connection_age_max: Duration::from_secs(300),
             close_timeout: Duration::from_secs(1),
         }

@@ -63,11 +63,10 @@ fn own(state: &State, census: &[Option<Snapshot>]) -> Snapshot {
         );
     }
     let connections = state.limits().connections_max.max(1) - state.connections.available_permits();
-    // One permit is held by the task that waits for the next connection.
     own.gauge(
         "moongate_control_connections",
         "Connections open on the control listener.",
-        connections.saturating_sub(1) as u64,
+        connections as u64,
     );
     own.gauge(
         "moongate_control_queue_depth",

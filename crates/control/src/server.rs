@@ -1,8 +1,8 @@
 //! The HTTP server: connections, bounded in number and time, and which handler answers what.
 //!
 //! No state of a connection is without an end. An idle one and one whose head drips in end after `head_timeout`, a
-//! body after `body_timeout`, an answer after the clerk's and the publish timeouts; and one whose client does not read
-//! ends with its age, `connection_age_max` plus `close_timeout`.
+//! body after `body_timeout`, the wait for shards after their timeouts; and one whose client does not read ends with its
+//! age, `connection_age_max` and as long as a request may take.
 
 use std::io;
 use std::net::SocketAddr;
@@ -30,10 +30,13 @@ use crate::guard::guard;
 use crate::problem::{Problem, Refused};
 use crate::state::State;
 use crate::throttle::Throttle;
-use crate::{Config, health, metrics, topics};
+use crate::{Config, Limits, health, metrics, topics};
 
 /// How long accepting rests after an error, which is most often that too many files are open.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// How much of a refused request's path is logged, in bytes.
+const LOGGED_PATH_BYTES_MAX: usize = 256;
 
 /// The smallest bound on a head that hyper takes.
 const HEAD_BYTES_MIN: usize = 8192;
@@ -77,7 +80,7 @@ impl Server {
         let _ = self.end.send(true);
         let all = u32::try_from(limits.connections_max.max(1)).unwrap_or(u32::MAX);
         let idle = self.state.connections.acquire_many(all);
-        // Each connection has cut itself off by then; the timeout is for one that was just being accepted.
+        // Each has cut itself off by then; the timeout is there so that this does not depend on it.
         let _ = timeout(limits.close_timeout * 2, idle).await;
     }
 }
@@ -85,13 +88,18 @@ impl Server {
 async fn accept(listener: TcpListener, state: Arc<State>, mut ended: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(routes(&state));
     loop {
-        let Ok(permit) = Arc::clone(&state.connections).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let next = async {
+            let connection = listener.accept().await?;
+            // One that is one too many waits here, and those after it in the kernel's backlog.
+            let permit = Arc::clone(&state.connections).acquire_owned().await.map_err(io::Error::other)?;
+            Ok::<_, io::Error>((connection, permit))
+        };
+        let next = tokio::select! {
+            next = next => next,
             _ = ended.wait_for(|ended| *ended) => return,
         };
-        match accepted {
-            Ok((stream, peer)) => {
+        match next {
+            Ok(((stream, peer), permit)) => {
                 tokio::spawn(serve(stream, peer, service.clone(), Arc::clone(&state), ended.clone(), permit));
             }
             Err(error) => {
@@ -128,9 +136,9 @@ async fn serve(
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,
-        () = time_to_end(&mut ended, limits.connection_age_max) => {
+        grace = time_to_end(&mut ended, limits) => {
             connection.as_mut().graceful_shutdown();
-            timeout(limits.close_timeout, connection).await.unwrap_or(Ok(()))
+            timeout(grace, connection).await.unwrap_or(Ok(()))
         }
     };
     if let Err(error) = outcome {
@@ -138,9 +146,13 @@ async fn serve(
     }
 }
 
-async fn time_to_end(ended: &mut watch::Receiver<bool>, age_max: Duration) {
-    // An error means that the server has gone, which is an end too.
-    let _ = timeout(age_max, ended.wait_for(|ended| *ended)).await;
+/// Waits until a connection is to end; returns how long the request in progress may still take.
+async fn time_to_end(ended: &mut watch::Receiver<bool>, limits: &Limits) -> Duration {
+    match timeout(limits.connection_age_max, ended.wait_for(|ended| *ended)).await {
+        // An error means that the server has gone, which is an end too.
+        Ok(_) => limits.close_timeout,
+        Err(_) => limits.body_timeout + limits.publish_timeout.max(limits.list_timeout),
+    }
 }
 
 /// What is answered where.
@@ -185,8 +197,10 @@ async fn record(
         state.tally.refusals.add(reason);
         if let Some(suppressed) = throttle.pass() {
             let status = response.status().as_u16();
-            // The path alone: a query may carry what does not belong into a log.
-            warn!(peer = peer.map(tracing::field::display), %method, path = uri.path(), status, reason, suppressed, "refused");
+            // The path alone, and not all of a long one: a query may carry what does not belong into a log.
+            let path = &uri.path()[..uri.path().floor_char_boundary(LOGGED_PATH_BYTES_MAX)];
+            let peer = peer.map(tracing::field::display);
+            warn!(peer, %method, path, status, reason, suppressed, "refused");
         }
     }
     response

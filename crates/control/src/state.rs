@@ -83,3 +83,51 @@ impl State {
         self.requests.max_capacity() - self.requests.capacity()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::rounds::SnapshotRequest;
+
+    fn state(requests_max: usize) -> (State, mpsc::Receiver<Request>) {
+        let limits = Limits { requests_max, ..Limits::default() };
+        State::new(Config { token: None, origins: vec![], hosts: vec![], message_bytes_max: 1, limits }, 1)
+    }
+
+    fn anything(reply: oneshot::Sender<crate::rounds::Census>) -> Request {
+        Request::Snapshots(SnapshotRequest { age_max: Duration::ZERO, reply })
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        let (state, mut queue) = state(1);
+        let mut first = Box::pin(state.ask(anything));
+        tokio::select! {
+            biased;
+            _ = &mut first => panic!("nobody has replied"),
+            () = std::future::ready(()) => {}
+        }
+        assert_eq!(state.queue_depth(), 1);
+        assert_eq!(state.ask(anything).await.unwrap_err().label(), "busy");
+        let Ok(Request::Snapshots(request)) = queue.try_recv() else { panic!("the first is there") };
+        let _ = request.reply.send(Arc::new([None]));
+        assert_eq!(first.await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn without_a_clerk_the_process_is_ending() {
+        let (state, mut queue) = state(4);
+        let mut first = Box::pin(state.ask(anything));
+        tokio::select! {
+            biased;
+            _ = &mut first => panic!("nobody has replied"),
+            () = std::future::ready(()) => {}
+        }
+        drop(queue.try_recv());
+        assert_eq!(first.await.unwrap_err().label(), "draining");
+        drop(queue);
+        assert_eq!(state.ask(anything).await.unwrap_err().label(), "draining");
+    }
+}

@@ -61,9 +61,10 @@ async fn publish_one(state: &State, request: HttpRequest) -> Result<(TopicName, 
     }
 }
 
-/// Whether the message is binary: only if `Content-Type` says `application/octet-stream` (parameters aside).
+/// Whether the message is binary: only if the one `Content-Type` says `application/octet-stream` (parameters aside).
 fn is_binary(headers: &HeaderMap) -> bool {
-    let Some(value) = headers.get(CONTENT_TYPE) else { return false };
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return false };
     let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
     media_type.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
 }

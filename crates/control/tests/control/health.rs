@@ -1,9 +1,10 @@
 //! Health, readiness and metrics.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::world::{Plan, World, start};
+use crate::world::{PATIENCE, Plan, World, start};
 
 #[test]
 fn healthy_and_ready() {
@@ -19,7 +20,8 @@ fn healthy_and_ready() {
 #[test]
 fn a_deaf_shard_is_named() {
     let mut plan = Plan { shards: 3, deaf: vec![1], lane_capacity: 1, ..Plan::default() };
-    plan.config.limits.shard_timeout = Duration::from_millis(200);
+    plan.config.limits.shard_timeout = Duration::from_millis(500);
+    plan.config.limits.list_timeout = Duration::from_millis(500);
     let world = start(plan);
     assert_eq!(world.get("/healthz").status, 200);
     // Twice, because the second ask finds the first still unanswered.
@@ -27,7 +29,7 @@ fn a_deaf_shard_is_named() {
         for target in ["/readyz", "/topics"] {
             let begun = Instant::now();
             let answer = world.get(target);
-            assert!(begun.elapsed() >= Duration::from_millis(200), "{target}");
+            assert!(begun.elapsed() >= Duration::from_millis(500), "{target}");
             assert_eq!((answer.status, answer.problem().as_str()), (503, "shards_silent"), "{target}");
             assert!(answer.json()["detail"].as_str().unwrap().ends_with(": 1."), "{answer:?}");
             assert!(answer.field("retry-after").is_some());
@@ -38,6 +40,36 @@ fn a_deaf_shard_is_named() {
         assert_eq!(up, [1.0, 0.0, 1.0]);
         assert!(figures.contains_key("moongate_messages_in_total{shard=\"2\"}"));
         assert!(!figures.contains_key("moongate_messages_in_total{shard=\"1\"}"));
+    }
+}
+
+/// Answers that come when nobody waits for them any more are not taken for those to later questions.
+#[test]
+fn a_shard_that_stalled_is_heard_again() {
+    let mut plan = Plan { shards: 2, ..Plan::default() };
+    plan.config.limits.shard_timeout = Duration::from_millis(500);
+    plan.config.limits.list_timeout = Duration::from_millis(500);
+    plan.config.limits.publish_timeout = Duration::from_millis(500);
+    let world = start(plan);
+    for round in 1..=2_u64 {
+        world.stalled.store(true, Ordering::Relaxed);
+        // A shard may have been in the middle of a tick.
+        std::thread::sleep(Duration::from_millis(30));
+        assert_eq!(world.post("/topics/a", "", b"x").problem(), "not_ordered");
+        assert_eq!(world.get("/topics").problem(), "shards_silent");
+        assert!(figures(&world).contains_key("moongate_control_queue_depth"));
+        world.stalled.store(false, Ordering::Relaxed);
+        // The message was ordered after all, and counts.
+        let patience = Instant::now() + PATIENCE;
+        let late = loop {
+            let late = figures(&world).get("moongate_control_publishes_total{outcome=\"late\"}").copied();
+            if late == Some(round as f64) || Instant::now() > patience {
+                break late;
+            }
+        };
+        assert_eq!(late, Some(round as f64));
+        assert_eq!(world.post("/topics/a", "", b"x").json()["offset"], 2 * round);
+        assert_eq!(world.get("/topics").json()[0]["offset"], 2 * round);
     }
 }
 

@@ -16,7 +16,7 @@ const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
 fn whoever_sends_nothing_or_too_slowly_is_let_go() {
-    let world = limited(|limits| limits.head_timeout = Duration::from_millis(200));
+    let world = limited(|limits| limits.head_timeout = Duration::from_millis(500));
     let check = |what: &str, sent: &[u8], answers: usize| {
         let begun = Instant::now();
         let mut stream = world.connect();
@@ -28,7 +28,7 @@ fn whoever_sends_nothing_or_too_slowly_is_let_go() {
         // The end may come as a reset where bytes of ours were not read.
         let _ = stream.read_to_end(&mut rest);
         let spent = begun.elapsed();
-        assert!((Duration::from_millis(200)..Duration::from_secs(5)).contains(&spent), "{what}: {spent:?}");
+        assert!((Duration::from_millis(500)..Duration::from_secs(9)).contains(&spent), "{what}: {spent:?}");
     };
     check("nothing", b"", 0);
     check("half a head", b"GET /healthz HTTP/1.1\r\nHost: lo", 0);
@@ -40,7 +40,9 @@ fn whoever_sends_nothing_or_too_slowly_is_let_go() {
 fn a_connection_lives_only_so_long() {
     let world = limited(|limits| {
         limits.connection_age_max = Duration::from_millis(300);
-        limits.close_timeout = Duration::from_millis(200);
+        limits.body_timeout = Duration::from_millis(100);
+        limits.publish_timeout = Duration::from_millis(100);
+        limits.list_timeout = Duration::from_millis(100);
     });
     // Busy all the time.
     let mut stream = world.connect();

@@ -120,7 +120,7 @@ fn too_many_topics() {
 fn a_shard_that_does_not_read_makes_publishers_give_up() {
     let mut plan = Plan { shards: 1, lane_capacity: 1, deaf: vec![0], ..Plan::default() };
     plan.config.limits.publishes_waiting_max = 1;
-    plan.config.limits.publish_timeout = Duration::from_millis(600);
+    plan.config.limits.publish_timeout = Duration::from_secs(2);
     let world = start(plan);
     let begun = Instant::now();
     let mut patient: Vec<_> = (0..2).map(|_| world.connect()).collect();
@@ -131,13 +131,13 @@ fn a_shard_that_does_not_read_makes_publishers_give_up() {
     let refused = world.post("/topics/news", "", b"x");
     assert_eq!((refused.status, refused.problem().as_str()), (503, "busy"));
     assert!(refused.field("retry-after").is_some());
-    assert!(begun.elapsed() < Duration::from_millis(600), "refused at once");
+    assert!(begun.elapsed() < Duration::from_secs(2), "refused at once");
     for mut stream in patient {
         let given_up = read(&mut stream);
         assert_eq!((given_up.status, given_up.problem().as_str()), (503, "not_ordered"));
         assert!(given_up.field("retry-after").is_some());
     }
-    assert!(begun.elapsed() >= Duration::from_millis(600));
+    assert!(begun.elapsed() >= Duration::from_secs(2));
     // Nobody waits for those any more, so there is room again.
     assert_eq!(world.post("/topics/news", "", b"x").problem(), "not_ordered");
 }
@@ -146,7 +146,7 @@ fn a_shard_that_does_not_read_makes_publishers_give_up() {
 fn bodies_on_their_way_are_bounded_together() {
     let mut plan = Plan::default();
     plan.config.limits.publish_bytes_max = 1000;
-    plan.config.limits.body_timeout = Duration::from_millis(500);
+    plan.config.limits.body_timeout = Duration::from_secs(2);
     let world = start(plan);
     let mut slow = world.connect();
     let head =

@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) shards: Vec<JoinHandle<()>>,
     /// Whether the shards have no connections left, once they drain.
     pub(crate) empty: Arc<AtomicBool>,
+    /// Whether the shards are busy with something else.
+    pub(crate) stalled: Arc<AtomicBool>,
 }
 
 /// Starts everything. It ends with the process, or by a signal.
@@ -62,7 +64,7 @@ pub(crate) fn start(plan: Plan) -> World {
     let key = HashKey::new([5; 16]);
     let mesh = Mesh::new(bells, Arc::new(bell.clone()), plan.lane_capacity, key);
     let heard = Heard::default();
-    let empty = Arc::new(AtomicBool::new(true));
+    let (empty, stalled) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
     let mut shards = vec![];
     for (port, gong) in mesh.shards.into_iter().zip(gongs) {
         let shard = port.me();
@@ -73,51 +75,69 @@ pub(crate) fn start(plan: Plan) -> World {
         }
         let topics: Vec<_> =
             plan.subscriptions.iter().filter(|(at, _)| *at == shard).map(|(_, topic)| *topic).collect();
-        let (heard, empty, topics_max) = (Arc::clone(&heard), Arc::clone(&empty), plan.topics_max);
-        shards.push(thread::spawn(move || live(port, &gong, &topics, topics_max, heard, &empty)));
+        let shard = Shard {
+            heard: Arc::clone(&heard),
+            empty: Arc::clone(&empty),
+            stalled: Arc::clone(&stalled),
+            topics_max: plan.topics_max,
+        };
+        shards.push(thread::spawn(move || shard.live(port, &gong, &topics)));
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let control = Control::new(plan.config, Some(listener), mesh.control, bell).unwrap();
     let control = thread::spawn(move || control.run());
-    World { address, heard, control, shards, empty }
+    World { address, heard, control, shards, empty, stalled }
 }
 
 /// A shard without a ring: its hub, and a tick.
-fn live(port: ShardPort, gong: &Gong, topics: &[&str], topics_max: usize, heard: Heard, empty: &AtomicBool) {
-    let outbox = OutboxLimits { outbox_bytes_max: 1 << 20, policy: OutboxPolicy::Cut };
-    let config = moongate_hub::Config { topics_max, topic_linger: Duration::from_secs(60), outbox };
-    let mut hub = Hub::new(&config, Recorder(heard), port, Meter::default(), 77);
-    let mut draining = false;
-    for (slot, topic) in topics.iter().enumerate() {
-        hub.outboxes.open(slot as u32);
-        let name = hub.name(topic);
-        let (Subscribed::Now(_) | Subscribed::Later(_)) =
-            hub.subscribe(ConnId::new(slot as u32, 0), name, Form(0));
-    }
-    loop {
-        hub.begin(Time::ZERO);
-        while hub.exchange(16) {}
-        hub.seal();
-        while let Some(command) = hub.next_command() {
-            match command {
-                Command::Snapshot => {
-                    let mut snapshot = Snapshot::default();
-                    hub.survey(&mut snapshot);
-                    hub.report(snapshot);
-                }
-                Command::Drain => draining = true,
-                Command::Stop => return,
+struct Shard {
+    heard: Heard,
+    empty: Arc<AtomicBool>,
+    stalled: Arc<AtomicBool>,
+    topics_max: usize,
+}
+
+impl Shard {
+    fn live(self, port: ShardPort, gong: &Gong, topics: &[&str]) {
+        let Shard { heard, empty, stalled, topics_max } = self;
+        let outbox = OutboxLimits { outbox_bytes_max: 1 << 20, policy: OutboxPolicy::Cut };
+        let config = moongate_hub::Config { topics_max, topic_linger: Duration::from_secs(60), outbox };
+        let mut hub = Hub::new(&config, Recorder(heard), port, Meter::default(), 77);
+        let mut draining = false;
+        for (slot, topic) in topics.iter().enumerate() {
+            hub.outboxes.open(slot as u32);
+            let name = hub.name(topic);
+            let (Subscribed::Now(_) | Subscribed::Later(_)) =
+                hub.subscribe(ConnId::new(slot as u32, 0), name, Form(0));
+        }
+        loop {
+            while stalled.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(1));
             }
-        }
-        if draining && empty.load(Ordering::Relaxed) {
-            draining = false;
-            hub.drained();
-        }
-        hub.finish();
-        if hub.park() {
-            gong.wait(Duration::from_millis(5));
-            hub.unpark();
+            hub.begin(Time::ZERO);
+            while hub.exchange(16) {}
+            hub.seal();
+            while let Some(command) = hub.next_command() {
+                match command {
+                    Command::Snapshot => {
+                        let mut snapshot = Snapshot::default();
+                        hub.survey(&mut snapshot);
+                        hub.report(snapshot);
+                    }
+                    Command::Drain => draining = true,
+                    Command::Stop => return,
+                }
+            }
+            if draining && empty.load(Ordering::Relaxed) {
+                draining = false;
+                hub.drained();
+            }
+            hub.finish();
+            if hub.park() {
+                gong.wait(Duration::from_millis(5));
+                hub.unpark();
+            }
         }
     }
 }
