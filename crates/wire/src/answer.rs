@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use crate::event;
 use crate::json;
 use crate::origin::Cors;
 use crate::topic::TopicName;
@@ -119,7 +120,7 @@ impl Answer {
         let mut answer = Answer::new(200).vary("Accept").cors(cors);
         // Proxies of nginx's kind would hold events back otherwise.
         answer = answer.field("X-Accel-Buffering", "no");
-        answer.content = Content::UntilClose { media_type: "text/event-stream" };
+        answer.content = Content::UntilClose { media_type: event::STREAM_TYPE };
         answer
     }
 

@@ -11,7 +11,7 @@ use media::Representation;
 use crate::Kind;
 use crate::answer::Answer;
 use crate::body::Framing;
-use crate::head::{Head, Method, One, Target, Version};
+use crate::head::{Head, Method, Name, One, Target, Version};
 use crate::negotiate::{self, Agreed};
 use crate::origin::{Cors, Origins};
 use crate::refusal::{Reason, Refusal};
@@ -188,17 +188,17 @@ fn on_route(route: Route, head: &Head<'_>, policy: &Policy) -> Result<Decision, 
 /// Whether the request asks for the one protocol that can be switched to, and if not, why it does not count
 /// (B2, B4, B5, B6, B9, B10, B11).
 fn find_upgrade(head: &Head<'_>) -> Result<(), Reason> {
-    if head.values("upgrade").next().is_none() {
+    if !head.has(Name::Upgrade) {
         return Err(Reason::UpgradeRequired);
     }
     if head.version == Version::Http10 {
         return Err(Reason::UpgradeInHttp10);
     }
-    if !head.has_token("connection", "upgrade") {
+    if !head.has_token(Name::Connection, "upgrade") {
         return Err(Reason::ConnectionLacksUpgrade);
     }
     // RFC 9110 §7.8: the name in any case, and no version, since `websocket` is registered without one.
-    if head.has_token("upgrade", "websocket") { Ok(()) } else { Err(Reason::UpgradeUnknown) }
+    if head.has_token(Name::Upgrade, "websocket") { Ok(()) } else { Err(Reason::UpgradeUnknown) }
 }
 
 /// The request for a WebSocket at `place`: RFC 6455 §4.2.1, in the order of B12 to B24.
@@ -219,7 +219,7 @@ fn open(place: Place, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refu
 
 /// B14, B15, B16.
 fn check_version(head: &Head<'_>) -> Result<(), Reason> {
-    match head.one("sec-websocket-version") {
+    match head.one(Name::SecWebSocketVersion) {
         One::Missing => Err(Reason::VersionMissing),
         One::Value(b"13") => Ok(()),
         One::Value(version) if is_version(version) => Err(Reason::VersionUnsupported),
@@ -241,7 +241,7 @@ fn is_version(text: &[u8]) -> bool {
 
 /// B17, B18: 22 characters of base64 and two of padding. The four bits that no byte needs may be anything.
 fn find_key(head: &Head<'_>) -> Result<[u8; 24], Reason> {
-    let key = match head.one("sec-websocket-key") {
+    let key = match head.one(Name::SecWebSocketKey) {
         One::Missing => return Err(Reason::KeyMissing),
         One::Repeated => return Err(Reason::KeyRepeated),
         One::Value(key) => <[u8; 24]>::try_from(key).map_err(|_| Reason::KeyMalformed)?,
@@ -253,7 +253,7 @@ fn find_key(head: &Head<'_>) -> Result<[u8; 24], Reason> {
 
 /// B19. Who sends no `Origin` is no page of someone else's.
 fn check_origin(head: &Head<'_>, policy: &Policy) -> Result<(), Reason> {
-    let allowed = match head.one("origin") {
+    let allowed = match head.one(Name::Origin) {
         One::Missing => true,
         One::Value(origin) => policy.origins.allow(origin, head.host.as_ref()),
         One::Repeated => policy.origins == Origins::Any,
@@ -262,7 +262,7 @@ fn check_origin(head: &Head<'_>, policy: &Policy) -> Result<(), Reason> {
 }
 
 fn find_cors(head: &Head<'_>, policy: &Policy) -> Cors {
-    let origin = match head.one("origin") {
+    let origin = match head.one(Name::Origin) {
         One::Value(origin) => Some(origin),
         One::Missing | One::Repeated => None,
     };
@@ -329,7 +329,7 @@ fn publish(topic: TopicName, cors: Cors, head: &Head<'_>, policy: &Policy) -> Re
 }
 
 fn find_kind(head: &Head<'_>) -> Kind {
-    let One::Value(value) = head.one("content-type") else { return Kind::Text };
+    let One::Value(value) = head.one(Name::ContentType) else { return Kind::Text };
     let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/octet-stream") { Kind::Binary } else { Kind::Text }
 }
@@ -338,7 +338,7 @@ fn find_kind(head: &Head<'_>) -> Kind {
 /// bytes (Fetch standard, CORS-preflight fetch).
 fn preflight(head: &Head<'_>, policy: &Policy) -> Answer {
     let answer = Answer::options(TOPIC_METHODS);
-    if head.values("access-control-request-method").next().is_none() {
+    if !head.has(Name::AccessControlRequestMethod) {
         return answer;
     }
     let cors = find_cors(head, policy);
@@ -365,7 +365,7 @@ fn read_only(head: &Head<'_>, decision: Decision) -> Result<Decision, Refusal> {
 fn check_expectation(decision: Decision, head: &Head<'_>) -> Result<Decision, Refusal> {
     let is_known = |member: &[u8]| member.eq_ignore_ascii_case(b"100-continue");
     // RFC 9110 §10.1.1: in HTTP/1.0 the field is ignored.
-    if head.version == Version::Http10 || head.members("expect").all(is_known) {
+    if head.version == Version::Http10 || head.members(Name::Expect).all(is_known) {
         return Ok(decision);
     }
     Err(Reason::Expectation.into())
@@ -373,7 +373,7 @@ fn check_expectation(decision: Decision, head: &Head<'_>) -> Result<Decision, Re
 
 /// B26.
 fn expects_continue(head: &Head<'_>) -> bool {
-    head.version == Version::Http11 && head.has_token("expect", "100-continue")
+    head.version == Version::Http11 && head.has_token(Name::Expect, "100-continue")
 }
 
 fn is_topic_read(head: &Head<'_>) -> bool {

@@ -3,8 +3,12 @@
 //! What comes out has one method that is known, one target in a form that goes with it, at most one host, and one
 //! certain way in which a body ends. Whatever would leave room for two readings is refused (PROTOCOL.md A13 to A24).
 
+mod name;
+
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
+
+pub use name::Name;
 
 use crate::body::Framing;
 use crate::refusal::{Reason, Refusal};
@@ -15,24 +19,16 @@ pub const FIELDS_MAX: usize = 100;
 /// How many members, empty ones included, a list field may have over all its lines.
 pub const LIST_MEMBERS_MAX: usize = 64;
 
-/// The fields whose members are looked at.
-const LIST_FIELDS: [&str; 7] = [
-    "connection",
-    "upgrade",
-    "transfer-encoding",
-    "expect",
-    "accept",
-    "sec-websocket-protocol",
-    "sec-websocket-extensions",
-];
-
 /// Room for the fields of one head; the caller keeps it on its stack.
-pub struct Fields<'b>([MaybeUninit<httparse::Header<'b>>; FIELDS_MAX]);
+pub struct Fields<'b> {
+    fields: [MaybeUninit<httparse::Header<'b>>; FIELDS_MAX],
+    names: [Name; FIELDS_MAX],
+}
 
 impl Fields<'_> {
     /// Empty room.
     pub const fn new() -> Self {
-        Fields([const { MaybeUninit::uninit() }; FIELDS_MAX])
+        Fields { fields: [const { MaybeUninit::uninit() }; FIELDS_MAX], names: [Name::Other; FIELDS_MAX] }
     }
 }
 
@@ -109,6 +105,7 @@ pub struct Head<'b> {
     /// How the body ends.
     pub framing: Framing,
     fields: &'b [httparse::Header<'b>],
+    names: &'b [Name],
 }
 
 /// Parses `bytes`, a head that [`crate::scan::Scanner`] has found complete. They are mutable because `httparse` knows
@@ -117,7 +114,7 @@ pub fn parse<'h, 'b: 'h>(bytes: &'b mut [u8], fields: &'h mut Fields<'b>) -> Res
     lower_minor_version(bytes);
     let bytes: &'b [u8] = bytes;
     let mut request = httparse::Request::new(&mut []);
-    let parsed = request.parse_with_uninit_headers(bytes, &mut fields.0);
+    let parsed = request.parse_with_uninit_headers(bytes, &mut fields.fields);
     let (Ok(httparse::Status::Complete(_)), Some(method), Some(target), Some(minor)) =
         (parsed, request.method, request.path, request.version)
     else {
@@ -125,7 +122,10 @@ pub fn parse<'h, 'b: 'h>(bytes: &'b mut [u8], fields: &'h mut Fields<'b>) -> Res
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let head_only = method == "HEAD";
-    understand(method, target, version, request.headers)
+    for (name, field) in fields.names.iter_mut().zip(request.headers.iter()) {
+        *name = Name::of(field.name);
+    }
+    understand(method, target, version, request.headers, &fields.names)
         .map_err(|reason| Refusal::new(reason).head_only(head_only))
 }
 
@@ -134,6 +134,7 @@ fn understand<'h>(
     target: &'h str,
     version: Version,
     fields: &'h [httparse::Header<'h>],
+    names: &'h [Name],
 ) -> Result<Head<'h>, Reason> {
     let connect = method == "CONNECT";
     let method = match method {
@@ -150,7 +151,7 @@ fn understand<'h>(
         _ => return Err(Reason::MethodUnknown),
     };
     let (target, authority) = understand_target(method, target)?;
-    let mut head = Head { method, target, version, host: None, framing: Framing::None, fields };
+    let mut head = Head { method, target, version, host: None, framing: Framing::None, fields, names };
     // RFC 9112 §3.2.2: the authority of a full URL replaces Host, which must be right all the same.
     head.host = authority.or(head.host_field()?);
     head.framing = head.find_framing()?;
@@ -216,14 +217,19 @@ fn split_query(text: &str) -> Target<'_> {
 }
 
 impl<'b> Head<'b> {
-    /// The values of all lines of the field `name` (in lower case), in order, without the whitespace around them. They
-    /// are bytes: nothing says that they are UTF-8.
-    pub fn values(&self, name: &'static str) -> impl Iterator<Item = &'b [u8]> + use<'b> {
-        self.fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    /// The values of all lines of the field `name`, in order, without the whitespace around them. They are bytes: nothing
+    /// says that they are UTF-8.
+    pub fn values(&self, name: Name) -> impl Iterator<Item = &'b [u8]> + use<'b> {
+        self.names.iter().zip(self.fields).filter(move |line| *line.0 == name).map(|line| line.1.value)
+    }
+
+    /// Whether there is any line of the field `name`.
+    pub fn has(&self, name: Name) -> bool {
+        self.values(name).next().is_some()
     }
 
     /// The value of the field `name`, if there is just one line of it.
-    pub fn one(&self, name: &'static str) -> One<'b> {
+    pub fn one(&self, name: Name) -> One<'b> {
         let mut values = self.values(name);
         match (values.next(), values.next()) {
             (None, _) => One::Missing,
@@ -233,19 +239,19 @@ impl<'b> Head<'b> {
     }
 
     /// The members of the list field `name` over all its lines, in order and without empty ones (RFC 9110 §5.6.1).
-    pub fn members(&self, name: &'static str) -> impl Iterator<Item = &'b [u8]> + use<'b> {
-        debug_assert!(LIST_FIELDS.contains(&name), "{name} is not bounded by check_lists");
+    pub fn members(&self, name: Name) -> impl Iterator<Item = &'b [u8]> + use<'b> {
+        debug_assert!(name.is_list(), "the members of {name:?} are not bounded");
         let members = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
         members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
     }
 
     /// Whether the list field `name` has the member `token` in any case.
-    pub fn has_token(&self, name: &'static str, token: &str) -> bool {
+    pub fn has_token(&self, name: Name, token: &str) -> bool {
         self.members(name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
     }
 
     fn host_field(&self) -> Result<Option<Host<'b>>, Reason> {
-        match self.one("host") {
+        match self.one(Name::Host) {
             One::Missing if self.version == Version::Http10 => Ok(None),
             One::Missing => Err(Reason::NoHost),
             One::Repeated => Err(Reason::ManyHosts),
@@ -255,10 +261,10 @@ impl<'b> Head<'b> {
 
     /// RFC 9112 §6.3. A request whose end could be read in two ways is refused.
     fn find_framing(&self) -> Result<Framing, Reason> {
-        if self.values("transfer-encoding").next().is_some() {
+        if self.has(Name::TransferEncoding) {
             return self.find_coding();
         }
-        match self.one("content-length") {
+        match self.one(Name::ContentLength) {
             One::Missing => Ok(Framing::None),
             One::Repeated => Err(Reason::ManyLengths),
             One::Value(digits) => parse_digits(digits).map(Framing::Length).ok_or(Reason::BadLength),
@@ -269,11 +275,11 @@ impl<'b> Head<'b> {
         if self.version == Version::Http10 {
             return Err(Reason::EncodingInHttp10);
         }
-        if self.values("content-length").next().is_some() {
+        if self.has(Name::ContentLength) {
             return Err(Reason::LengthAndEncoding);
         }
         let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-        let codings = || self.members("transfer-encoding");
+        let codings = || self.members(Name::TransferEncoding);
         if !codings().last().is_some_and(is_chunked)
             || codings().filter(|coding| is_chunked(coding)).count() > 1
         {
@@ -286,9 +292,11 @@ impl<'b> Head<'b> {
     }
 
     fn check_lists(&self) -> Result<(), Reason> {
-        for name in LIST_FIELDS {
-            let members = |value: &[u8]| 1 + value.iter().filter(|byte| **byte == b',').count();
-            if self.values(name).map(members).sum::<usize>() > LIST_MEMBERS_MAX {
+        let mut members = [0; Name::Other as usize];
+        for (name, field) in self.names.iter().zip(self.fields).filter(|line| line.0.is_list()) {
+            let members = &mut members[*name as usize];
+            *members += 1 + field.value.iter().filter(|byte| **byte == b',').count();
+            if *members > LIST_MEMBERS_MAX {
                 return Err(Reason::ListTooLong);
             }
         }

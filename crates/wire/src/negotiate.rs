@@ -3,7 +3,7 @@
 //! Offers are always read strictly (PROTOCOL.md B21, B23). What is chosen from them depends on what is enabled; nothing
 //! that the client did not offer can ever be chosen (PROTOCOL.md C3, C4).
 
-use crate::head::Head;
+use crate::head::{Head, Name};
 use crate::refusal::Reason;
 use crate::scan::is_token_byte;
 
@@ -28,8 +28,8 @@ pub fn negotiate(head: &Head<'_>, subprotocols: &[&'static str]) -> Result<Agree
 
 /// RFC 6455 §4.1 (10): one or more tokens, none of them twice.
 fn choose_subprotocol(head: &Head<'_>, enabled: &[&'static str]) -> Result<Option<&'static str>, Reason> {
-    const NAME: &str = "sec-websocket-protocol";
-    if head.values(NAME).next().is_none() {
+    const NAME: Name = Name::SecWebSocketProtocol;
+    if !head.has(NAME) {
         return Ok(None);
     }
     let mut chosen = None;
@@ -49,8 +49,8 @@ fn choose_subprotocol(head: &Head<'_>, enabled: &[&'static str]) -> Result<Optio
 
 /// RFC 6455 §9.1. No extension is spoken here, so each well-formed offer is declined (PROTOCOL.md B24).
 fn choose_extension(head: &Head<'_>) -> Result<Option<Extension>, Reason> {
-    const NAME: &str = "sec-websocket-extensions";
-    if head.values(NAME).next().is_none() {
+    const NAME: Name = Name::SecWebSocketExtensions;
+    if !head.has(NAME) {
         return Ok(None);
     }
     let mut count = 0;

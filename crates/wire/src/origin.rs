@@ -58,11 +58,10 @@ impl Origins {
     pub fn allow(&self, origin: &[u8], host: Option<&Host<'_>>) -> bool {
         match self {
             Origins::Any => true,
-            Origins::Listed(listed) => Origin::parse(origin).is_some_and(|origin| listed.contains(&origin)),
-            Origins::Same => {
-                let (Some(origin), Some(host)) = (Origin::parse(origin), host) else { return false };
-                origin.is_of(host)
+            Origins::Listed(listed) => {
+                Parts::parse(origin).is_some_and(|origin| listed.iter().any(|listed| origin.is(listed)))
             }
+            Origins::Same => Parts::parse(origin).zip(host).is_some_and(|(origin, host)| origin.is_of(host)),
         }
     }
 
@@ -84,31 +83,87 @@ impl Origins {
 impl Origin {
     /// Reads `scheme://host` or `scheme://host:port`; `null` and anything else is none (RFC 6454 §6.2).
     pub fn parse(bytes: &[u8]) -> Option<Origin> {
-        let text = str::from_utf8(bytes).ok()?;
-        let (scheme, authority) = text.split_once("://")?;
-        let (first, rest) = scheme.as_bytes().split_first()?;
-        let scheme_byte = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-        if !first.is_ascii_alphabetic() || !rest.iter().all(scheme_byte) {
+        let parts = Parts::parse(bytes)?;
+        let (scheme, host) = (parts.scheme.to_ascii_lowercase(), parts.host.name.to_ascii_lowercase());
+        Some(Origin { scheme, host, port: parts.port() })
+    }
+}
+
+/// An origin as it was spelt.
+struct Parts<'b> {
+    scheme: &'b str,
+    host: Host<'b>,
+}
+
+impl<'b> Parts<'b> {
+    fn parse(bytes: &'b [u8]) -> Option<Parts<'b>> {
+        let (scheme, authority) = str::from_utf8(bytes).ok()?.split_once("://")?;
+        let scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+        if !scheme.starts_with(|first: char| first.is_ascii_alphabetic()) || !scheme.bytes().all(scheme_byte)
+        {
             return None;
         }
-        let host = Host::parse(authority.as_bytes())?;
-        let scheme = scheme.to_ascii_lowercase();
-        let port = host.port.filter(|port| Some(*port) != default_port(&scheme));
-        Some(Origin { host: host.name.to_ascii_lowercase(), port, scheme })
+        Some(Parts { scheme, host: Host::parse(authority.as_bytes())? })
+    }
+
+    /// The port that is not implied.
+    fn port(&self) -> Option<u16> {
+        self.host.port.filter(|port| Some(*port) != default_port(self.scheme))
+    }
+
+    fn is(&self, origin: &Origin) -> bool {
+        self.scheme.eq_ignore_ascii_case(&origin.scheme)
+            && self.host.name.eq_ignore_ascii_case(&origin.host)
+            && self.port() == origin.port
     }
 
     /// Whether host and port are those of `host`, which may leave out the port that this origin's scheme implies.
     fn is_of(&self, host: &Host<'_>) -> bool {
-        let Some(default) = default_port(&self.scheme) else { return false };
-        self.host.eq_ignore_ascii_case(host.name)
-            && self.port.unwrap_or(default) == host.port.unwrap_or(default)
+        let Some(default) = default_port(self.scheme) else { return false };
+        self.host.name.eq_ignore_ascii_case(host.name)
+            && self.host.port.unwrap_or(default) == host.port.unwrap_or(default)
     }
 }
 
+/// The port that a scheme implies; other schemes than these have none.
 fn default_port(scheme: &str) -> Option<u16> {
-    match scheme {
-        "http" => Some(80),
-        "https" => Some(443),
-        _ => None,
+    if scheme.eq_ignore_ascii_case("http") {
+        Some(80)
+    } else if scheme.eq_ignore_ascii_case("https") {
+        Some(443)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read() {
+        let origin = |text: &str| Origin::parse(text.as_bytes()).expect(text);
+        let check = |text, expect| assert_eq!(Origins::parse(text), Ok(expect), "{text:?}");
+        check("same", Origins::Same);
+        check(" * ", Origins::Any);
+        check("https://a.example", Origins::Listed(vec![origin("https://a.example")]));
+        check("http://a , HTTPS://B:443", Origins::Listed(vec![origin("http://a:80"), origin("https://b")]));
+        check("http://[::1]:3000", Origins::Listed(vec![origin("http://[::1]:3000")]));
+        for bad in [
+            "",
+            "a.example",
+            "null",
+            "same,http://a",
+            "http://a,",
+            "http://a/",
+            "http://*.a/",
+            "://a",
+            "1://a",
+        ] {
+            let error = Origins::parse(bad).expect_err(bad);
+            assert!(error.ends_with("is not an origin like https://example.com"), "{error}");
+        }
+        assert_ne!(origin("http://a"), origin("https://a"));
+        assert_ne!(origin("http://a:443"), origin("https://a"));
     }
 }

@@ -1,6 +1,6 @@
 //! Which representation of a topic an `Accept` field asks for (RFC 9110 §12.5.1).
 
-use crate::head::Head;
+use crate::head::{Head, Name};
 
 /// What a topic can be read as.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -23,7 +23,7 @@ pub(super) fn preferred(head: &Head<'_>, page: bool) -> Option<Representation> {
 
 /// The highest quality in thousandths with which `media_type` is named, 0 if it is not.
 fn quality(head: &Head<'_>, media_type: &[u8]) -> u16 {
-    let named = head.members("accept").filter_map(|member| {
+    let named = head.members(Name::Accept).filter_map(|member| {
         let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
         let named = parts.next()?.eq_ignore_ascii_case(media_type);
         let weight = parts.find_map(|part| part.strip_prefix(b"q=").or(part.strip_prefix(b"Q=")));
