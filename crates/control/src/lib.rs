@@ -8,6 +8,14 @@
 //! and `Authorization` → a handler (`topics`, `health`, `metrics`) → `clerk` → shards → back. Every refusal of a
 //! well-formed request is `application/problem+json` (`problem`); what is no HTTP at all gets hyper's bare 400 or 431.
 //!
+//! | request | answer |
+//! |---|---|
+//! | `POST /topics/<name>` | 200 `{"topic","epoch","offset"}` once the message has its place; the epoch is 16 hexadecimal digits in a string |
+//! | `GET /topics?limit=<n>&after=<name>` | 200, an array of `{"topic","subscribers","epoch","offset"}`, sorted bytewise by name; a `Link` field with `rel="next"` where there are more |
+//! | `GET /metrics` | 200, Prometheus' text format 0.0.4 |
+//! | `GET /healthz` | 200 as long as the thread runs |
+//! | `GET /readyz` | 200 while not draining and every shard answers, else 503 with the reason |
+//!
 //! The thread runs also when there is no listener for it, because it coordinates the process's end: see
 //! [`Control::run`].
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State as Shared};
+use axum::http::HeaderValue;
+use axum::http::header::X_CONTENT_TYPE_OPTIONS;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -183,7 +185,7 @@ async fn method_not_allowed() -> Problem {
     Refusal::new(Reason::MethodNotAllowed).hint(hint).into()
 }
 
-/// Counts every refusal, and logs it if there are not too many.
+/// Sees every answer: keeps browsers from taking it for a script, and counts and logs it if it is a refusal.
 async fn record(
     Shared((state, throttle)): Shared<(Arc<State>, Arc<Throttle>)>,
     request: Request,
@@ -192,7 +194,8 @@ async fn record(
     let peer = request.extensions().get::<Ends>().map(|ends| ends.peer);
     let method = request.method().clone();
     let uri = request.uri().clone();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Some(Refused(reason)) = response.extensions().get::<Refused>() {
         state.tally.refusals.add(reason);
         if let Some(suppressed) = throttle.pass() {

@@ -276,6 +276,9 @@ pub(crate) fn read(stream: &mut TcpStream) -> Answer {
     }
     assert_eq!(answer.head.len(), end);
     answer.body = String::from_utf8(body).unwrap();
+    if length > 0 {
+        assert_eq!(answer.field("x-content-type-options"), Some("nosniff"), "{answer:?}");
+    }
     answer
 }
 
