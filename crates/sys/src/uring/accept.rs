@@ -190,12 +190,15 @@ impl Uring {
             | libc::EHOSTUNREACH
             | libc::ENONET
             | libc::ETIMEDOUT => self.counters.accept_aborted += 1,
-            // K6: the machine is short of something; at once again would be a hot loop.
-            libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS => {
+            // Our own mistakes.
+            errno @ (libc::EBADF | libc::EFAULT | libc::EINVAL | libc::ENOTSOCK) => {
+                panic!("accept: {}", io::Error::from_raw_os_error(errno))
+            }
+            // K6: EMFILE, ENFILE, ENOMEM, ENOBUFS: the machine is short of something; at once again would be a hot loop.
+            _ => {
                 self.counters.accept_errors += 1;
                 self.acceptors.resting = Some(self.now + BACK_OFF);
             }
-            errno => panic!("accept: {}", io::Error::from_raw_os_error(errno)),
         }
         self.acceptors.idle.push_back(accept);
     }

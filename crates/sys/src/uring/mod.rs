@@ -197,6 +197,16 @@ impl Uring {
         Ok(driver)
     }
 
+    /// How long to sleep at most, for the caller's affairs and the driver's own.
+    fn may_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
+        if self.receivers.can_go_on() {
+            return Some(Duration::ZERO);
+        }
+        let Some(moment) = self.acceptors.wants_to_wake() else { return timeout };
+        let left = moment.since(self.now);
+        Some(timeout.map_or(left, |timeout| timeout.min(left)))
+    }
+
     fn look_at_the_clock(&mut self) {
         self.now = machine::monotonic();
         self.wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -296,14 +306,9 @@ impl Driver for Uring {
         self.counters.busy_nanos += busy.as_nanos() as u64;
         self.receive_again();
         self.accept_again();
-        let timeout = match self.acceptors.wants_to_wake() {
-            Some(moment) => {
-                let left = moment.since(self.now);
-                Some(timeout.map_or(left, |timeout| timeout.min(left)))
-            }
-            None => timeout,
-        };
-        self.ring.wait(timeout);
+        // Bytes beyond the free buffers would only make them scarce.
+        let ready = budget.min(usize::from(self.receivers.buffers.home()));
+        self.ring.wait(self.may_sleep(timeout), ready);
         self.look_at_the_clock();
 
         let enough = events.len() + budget;
@@ -356,7 +361,7 @@ impl Drop for Uring {
             let cancel = opcode::AsyncCancel2::new(everything).build();
             // SAFETY: a cancellation points to no memory.
             unsafe { self.ring.push(Token::own(Operation::StopAccepts, 0).mark(cancel)) };
-            self.ring.wait(Some(Duration::from_millis(1)));
+            self.ring.wait(Some(Duration::from_millis(1)), usize::MAX);
             self.ring.take(&mut batch, usize::MAX);
             lost.extend(batch.drain(..).filter_map(|entry| {
                 let buffer = cqueue::buffer_select(entry.flags())?;

@@ -28,6 +28,12 @@ impl Receivers {
     pub(super) fn new(buffers: Buffers) -> Receivers {
         Receivers { buffers, waiting: VecDeque::new(), scarce: false }
     }
+
+    /// Whether somebody waits though there are buffers: for the next wait, because whoever was armed in this one may
+    /// have taken them, or may have nothing to say.
+    pub(super) fn can_go_on(&self) -> bool {
+        !self.waiting.is_empty() && self.buffers.home() > 0
+    }
 }
 
 /// A receive that goes on until it is cancelled or cannot.

@@ -138,6 +138,68 @@ fn n8_a_tiny_submission_queue_drops_nothing() {
     assert!(counters.submissions_deferred > 0, "{counters:?}");
 }
 
+/// Who found no buffer is armed again as soon as there is one, though the others have nothing to say.
+#[test]
+fn n4_whoever_waits_for_a_buffer_does_not_wait_for_a_time_out() {
+    let config = UringConfig { recv_buffers: 1, ..roomy() };
+    let (mut driver, address) = listening(&config);
+    let mut holder = connect(address);
+    let (conn, _) = accept(&mut driver);
+    driver.recv(conn);
+    holder.write_all(b"mine").unwrap();
+    let mut held = None;
+    until(&mut driver, |_, event| {
+        let Event::Received { inbound: Inbound::Bytes(lease), .. } = event else { panic!("{event:?}") };
+        held = Some(lease);
+        true
+    });
+    let mut others = Vec::new();
+    for _ in 0..20 {
+        others.push(connect(address));
+        let (conn, _) = accept(&mut driver);
+        driver.recv(conn);
+    }
+    assert!(watch(&mut driver, Duration::from_millis(20)).is_empty());
+    assert!(driver.counters().buffers_exhausted > 0);
+
+    driver.release(held.unwrap());
+    let mut last = others.pop().unwrap();
+    last.write_all(b"my turn").unwrap();
+    let (start, mut events) = (Instant::now(), Vec::new());
+    while events.is_empty() {
+        driver.wait(Some(PATIENCE), 16, &mut events);
+    }
+    assert!(start.elapsed() < PATIENCE / 2);
+    let Some(Event::Received { inbound: Inbound::Bytes(lease), .. }) = events.pop() else { panic!() };
+    assert_eq!(lease.len(), 7);
+    driver.release(lease);
+}
+
+/// What is ready comes in one wait, so that one tick can merge it: few more than it takes, not twenty at a time.
+#[test]
+fn a_wait_brings_all_that_is_ready() {
+    const CLIENTS: usize = 400;
+    let config = UringConfig { recv_buffers: 512, ..roomy() };
+    let (mut driver, address) = listening(&config);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        clients.push(connect(address));
+        let (conn, _) = accept(&mut driver);
+        driver.recv(conn);
+    }
+    assert!(watch(&mut driver, Duration::from_millis(5)).is_empty());
+    for client in &mut clients {
+        client.write_all(b"x").unwrap();
+    }
+    let mut events = Vec::new();
+    driver.wait(Some(PATIENCE), CLIENTS, &mut events);
+    assert_eq!(events.len(), CLIENTS);
+    for event in events {
+        let Event::Received { inbound: Inbound::Bytes(lease), .. } = event else { panic!("{event:?}") };
+        driver.release(lease);
+    }
+}
+
 /// A sender without end must not keep the others from the few buffers there are.
 #[test]
 fn n4_a_firehose_does_not_starve_the_others() {
