@@ -13,11 +13,6 @@ BENCH ?=
 # Options for the end-to-end tests, such as `make test E2E="-k chat"`.
 E2E ?=
 
-# Where the page is when the gateway listens where `make run` puts it.
-LISTEN := $(or $(MOONGATE_LISTEN),127.0.0.1:8080)
-
-comma := ,
-
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
@@ -26,9 +21,8 @@ export PATH := $(HOME)/.cargo/bin:$(PATH)
 help: ## List these verbs.
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
 
-run: ## Build the release and run the gateway on loopback.
-	@cargo build --release -p moongate
-	@echo "The page: http://$(firstword $(subst $(comma), ,$(LISTEN)))/   (Ctrl-C ends it)"
+run: ## Build the release and run the gateway on loopback; it says where its page is.
+	cargo build --release -p moongate
 	@exec target/release/moongate run
 
 build: ## Build the release: target/release/moongate.

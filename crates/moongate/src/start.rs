@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -105,6 +105,9 @@ fn serve(loaded: &Loaded) -> Result<Outcome, Failure> {
     let stopped = start_shards(settings, &plan, mesh.shards, listeners, bells)?;
     let listen = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
     info!(target: log::ALWAYS, %listen, control = %control_address, "ready");
+    if settings.page() {
+        info!("open http://{}/ in a browser", reachable(addresses[0]));
+    }
 
     let outcome = control.run();
     if outcome == Outcome::Drained {
@@ -149,6 +152,16 @@ fn say_plan(settings: &Settings, plan: &Plan) {
     };
     let (wanted, possible) = (settings.connections_max, plan.connections_max as usize * plan.shards());
     warn!("MOONGATE_CONNECTIONS_MAX is {wanted}, but no more than {possible} are possible here: {advice}");
+}
+
+/// An address that leads to a listener on `address` from this machine, also if that is all of its addresses.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
 }
 
 /// Listens on every address, with one socket for each shard: where, and for each shard its listeners.
@@ -288,6 +301,17 @@ mod tests {
         // TEST-NET-1 (RFC 5737) is nobody's.
         let elsewhere = listen_for_control("192.0.2.1:9".parse().expect("an address")).expect_err("not ours");
         assert!(elsewhere.to_string().contains("an address of this machine"), "{elsewhere}");
+    }
+
+    #[test]
+    fn a_browser_is_sent_where_it_can_go() {
+        let check = |listener: &str, expect: &str| {
+            assert_eq!(reachable(listener.parse().expect("an address")).to_string(), expect);
+        };
+        check("127.0.0.1:8080", "127.0.0.1:8080");
+        check("192.0.2.1:80", "192.0.2.1:80");
+        check("0.0.0.0:8080", "127.0.0.1:8080");
+        check("[::]:8080", "[::1]:8080");
     }
 
     #[test]
