@@ -96,6 +96,8 @@ impl Scanner {
     }
 
     /// Passes over the bytes that leave the state as it is. What is too long is refused before its end is known.
+    /// Inlined, as `step` is: the calls and the results carried through memory are a third of a scan's time otherwise.
+    #[inline(always)]
     fn skip(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<(), Reason> {
         match self.state {
             State::Method => {
@@ -120,6 +122,7 @@ impl Scanner {
     }
 
     /// The state after `byte`, which stands at `self.at`.
+    #[inline(always)]
     fn step(&mut self, byte: u8, bytes: &[u8], limits: &HeadLimits) -> Result<State, Reason> {
         if byte == b'\n' && !self.state.expects_line_feed() {
             return Err(Reason::LoneLf);

@@ -18,7 +18,7 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            /// Every reason there is, in the order in which a request meets them.
+            /// Every reason there is, in the order in which a request meets them: `ALL[reason as usize]` is `reason`.
             pub const ALL: &[Reason] = &[$(Reason::$name,)*];
 
             fn facts(self) -> &'static Facts {

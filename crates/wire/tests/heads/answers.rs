@@ -68,8 +68,9 @@ fn plain(bytes: &[u8], policy: &Policy) -> Read {
 #[test]
 fn every_reason_makes_a_whole_answer() {
     let mut labels = HashSet::new();
-    for &reason in Reason::ALL {
+    for (index, &reason) in Reason::ALL.iter().enumerate() {
         let label = reason.label();
+        assert_eq!(reason as usize, index, "{label}");
         assert!(labels.insert(label), "{label} is taken twice");
         assert!(label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')), "{label}");
 

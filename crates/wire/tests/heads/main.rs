@@ -1,6 +1,7 @@
 //! Request heads from their bytes to what is done about them: sections A, B and L of the checklist.
 
 mod answers;
+mod any;
 mod decide;
 mod parse;
 mod scan;
