@@ -47,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) heartbeat: Bytes,
     /// Where answers and echoes are written before they are pushed.
     pub(crate) scratch: Vec<u8>,
+    /// When the next connection may be sent away because memory is short.
+    pub(crate) evict_at: Time,
     /// Whether this tick left something undone, so that the next must not sleep.
     pub(crate) busy: bool,
 }
@@ -77,6 +79,7 @@ impl Core {
             ping: Bytes::fixed(&[0x89, 0]),
             heartbeat: Bytes::fixed(moongate_wire::event::HEARTBEAT),
             scratch: Vec::new(),
+            evict_at: now,
             busy: false,
             config: Arc::new(config),
         }

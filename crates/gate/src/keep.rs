@@ -1,11 +1,16 @@
 //! What a shard does unasked: timers that fire, and memory that runs short.
 
-use moongate_io::ConnId;
+use std::time::Duration;
+
+use moongate_io::{ConnId, Time};
 use moongate_wire::refusal::Reason;
 
 use crate::conn::{Mode, Speaking};
 use crate::core::Core;
 use crate::counts::End;
+
+/// How long sending one connection away is given to free memory, before the next one goes.
+const EVICT_EVERY: Duration = Duration::from_millis(1);
 
 impl Core {
     /// A connection's timer fired. Every mode but the last has one, and what it means depends on the mode alone.
@@ -63,11 +68,20 @@ impl Core {
         self.memory_bytes() > self.config.memory_bytes_max
     }
 
-    /// Sends away whoever holds most, one in a tick, while memory is short.
-    pub(crate) fn relieve_memory(&mut self) {
+    /// Sends away whoever holds most, one at a time, while memory is short. Says when to look again.
+    pub(crate) fn relieve_memory(&mut self) -> Option<Time> {
         if !self.memory_is_full() {
-            return;
+            return None;
         }
+        if self.now >= self.evict_at {
+            // What it held comes back when its send completes: the next one may not have to go.
+            self.evict_at = self.after(EVICT_EVERY);
+            self.evict_largest();
+        }
+        Some(self.evict_at)
+    }
+
+    fn evict_largest(&mut self) {
         let outboxes = &self.hub.outboxes;
         let holds = |(id, mode): (ConnId, &Mode)| Some((mode.held_with(outboxes.bytes(id.slot()))?, id));
         let Some((_, id)) = self.conns.iter().filter_map(holds).max() else { return };

@@ -86,13 +86,13 @@ impl<D: Driver> Shard<D> {
         self.hear_hub();
         self.fire_timers();
         let drain = self.drain_on();
-        self.core.relieve_memory();
+        let memory = self.core.relieve_memory();
         self.obey();
         self.core.hub.seal();
         self.hear_hub();
         self.obey();
         self.flush();
-        self.plan(drain);
+        self.plan([drain, memory]);
     }
 
     fn wait(&mut self) {
@@ -223,13 +223,14 @@ impl<D: Driver> Shard<D> {
         self.core.busy |= self.core.hub.outboxes.is_dirty();
     }
 
-    fn plan(&mut self, drain: Option<Time>) {
+    /// When to look again: at once if something was left undone, else at the earliest of all wishes.
+    fn plan(&mut self, wishes: [Option<Time>; 2]) {
         let hub = self.core.hub.finish();
         self.core.counts.ticked(self.driver.counters().busy_nanos);
-        self.next = if self.core.busy || self.core.hub.is_unsealed() || self.core.memory_is_full() {
+        self.next = if self.core.busy || self.core.hub.is_unsealed() {
             Some(self.core.now)
         } else {
-            [drain, hub, self.core.wheel.next()].into_iter().flatten().min()
+            wishes.into_iter().chain([hub, self.core.wheel.next()]).flatten().min()
         };
     }
 }
