@@ -201,3 +201,34 @@ fn n1_a_driver_ends_with_operations_under_way() {
     }
     assert_eq!(std::net::TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
 }
+
+/// Who has reset before being accepted is still known by address, and told as reset.
+#[test]
+fn a_peer_that_is_gone_before_it_is_accepted_is_still_named() {
+    let (mut driver, address) = listening(&roomy());
+    let mut expected = Vec::new();
+    for _ in 0..50 {
+        let client = connect(address);
+        expected.push(client.local_addr().unwrap());
+        reset(client);
+    }
+    let (mut peers, mut gone) = (Vec::new(), 0);
+    until(&mut driver, |driver, event| {
+        match event {
+            Event::Accepted { conn, peer, .. } => {
+                peers.push(peer);
+                driver.recv(conn);
+            }
+            Event::Received { conn, inbound } => {
+                assert!(matches!(inbound, Inbound::Reset), "{inbound:?}");
+                driver.close(conn);
+            }
+            Event::Closed { .. } => gone += 1,
+            event => panic!("{event:?}"),
+        }
+        gone == expected.len()
+    });
+    peers.sort();
+    expected.sort();
+    assert_eq!(peers, expected);
+}

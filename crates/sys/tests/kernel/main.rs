@@ -6,5 +6,6 @@ mod echo;
 mod ending;
 mod listeners;
 mod pausing;
+mod probing;
 mod sending;
 mod table;

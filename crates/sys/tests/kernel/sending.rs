@@ -52,6 +52,8 @@ fn send_all(driver: &mut Uring, conn: ConnId, chain: Chain) -> usize {
 fn n6_short_sends_are_resumed_in_order() {
     let (address, listener) = listener();
     set(&listener, libc::SOL_SOCKET, libc::SO_SNDBUF, 4608);
+    // Segments as on a real network: the loopback's of 64 KiB would wait for delayed acknowledgements.
+    set(&listener, libc::IPPROTO_TCP, libc::TCP_MAXSEG, 1000);
     let mut driver = Uring::new(&roomy(), vec![listener], &EventBell::new().unwrap()).unwrap();
     driver.listen(ListenerId(0));
     let mut client = connect(address);
