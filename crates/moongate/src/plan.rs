@@ -1,5 +1,7 @@
 //! What the settings ask for, divided by what the machine gives: how many shards, on which CPUs, and each one's share.
 
+use std::fmt;
+
 use moongate_sys::machine;
 
 use crate::settings::Settings;
@@ -63,20 +65,37 @@ pub(crate) enum Limit {
     Ring,
 }
 
-/// The open files allowed do not leave room for a single connection.
+/// Why the machine cannot carry the settings at all.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) struct TooFewFiles {
-    files_max: u64,
+pub(crate) enum TooSmall {
+    /// The open files allowed leave no room for a single connection.
+    Files {
+        /// How many are allowed.
+        files_max: u64,
+    },
+    /// A shard's share of the memory is less than one message.
+    Memory {
+        /// The share, in bytes.
+        share: u64,
+        /// How many shards there are.
+        shards: usize,
+    },
 }
 
-impl std::fmt::Display for TooFewFiles {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let TooFewFiles { files_max } = self;
-        write!(
-            out,
-            "at most {files_max} files may be open, of which {SPARE_SLOTS} are kept to spare: raise the hard limit \
-             (ulimit -Hn, LimitNOFILE= in systemd, --ulimit nofile= in Docker)"
-        )
+impl fmt::Display for TooSmall {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TooSmall::Files { files_max } => write!(
+                out,
+                "at most {files_max} files may be open, of which {SPARE_SLOTS} are kept to spare: raise the hard limit \
+                 (ulimit -Hn, LimitNOFILE= in systemd, --ulimit nofile= in Docker)"
+            ),
+            TooSmall::Memory { share, shards } => write!(
+                out,
+                "each of {shards} shards may hold {share} bytes, which is less than one message: raise \
+                 MOONGATE_MEMORY_BYTES_MAX, or lower MOONGATE_MESSAGE_BYTES_MAX or MOONGATE_SHARDS"
+            ),
+        }
     }
 }
 
@@ -94,7 +113,7 @@ impl Machine {
 
 impl Plan {
     /// Divides `machine` as `settings` wish.
-    pub(crate) fn new(settings: &Settings, machine: &Machine) -> Result<Plan, TooFewFiles> {
+    pub(crate) fn new(settings: &Settings, machine: &Machine) -> Result<Plan, TooSmall> {
         let shards = settings.shards.map_or(machine.parallelism, |shards| shards as usize).max(1);
         let pinned = settings.pin && shards <= machine.cpus.len();
         let cpus = (0..shards).map(|shard| pinned.then(|| machine.cpus[shard])).collect();
@@ -108,18 +127,22 @@ impl Plan {
         };
         let possible = slots_max.saturating_sub(SPARE_SLOTS);
         if possible == 0 {
-            return Err(TooFewFiles { files_max: machine.files_max });
+            return Err(TooSmall::Files { files_max: machine.files_max });
         }
         let connections_max = wanted.min(possible);
 
         let memory = settings.memory_bytes_max.map_or(machine.memory_bytes / 2, |bytes| bytes as u64);
+        let memory_bytes_max = memory / shards as u64;
+        if memory_bytes_max < settings.message_bytes_max as u64 {
+            return Err(TooSmall::Memory { share: memory_bytes_max, shards });
+        }
         Ok(Plan {
             cpus,
             connections_max,
             slots: connections_max + SPARE_SLOTS,
             lowered_by: (wanted > possible).then_some(limit),
             completion_entries: (settings.ring_entries * 8).min(COMPLETION_ENTRIES_MAX),
-            memory_bytes_max: memory / shards as u64,
+            memory_bytes_max,
             topics_max: settings.topics_max.div_ceil(shards_count) as usize,
             lane_entries: (LANES_ENTRIES / shards).clamp(LANE_ENTRIES_MIN, LANE_ENTRIES_MAX),
         })
@@ -143,7 +166,7 @@ mod tests {
     const MACHINE: Machine =
         Machine { cpus: Vec::new(), parallelism: 4, files_max: 20_000, memory_bytes: 8 << 30 };
 
-    fn plan(change: impl FnOnce(&mut Settings, &mut Machine)) -> Result<Plan, TooFewFiles> {
+    fn plan(change: impl FnOnce(&mut Settings, &mut Machine)) -> Result<Plan, TooSmall> {
         let (mut settings, mut machine) = (Settings::defaults(), MACHINE);
         machine.cpus = vec![2, 3, 5, 7];
         change(&mut settings, &mut machine);
@@ -201,6 +224,11 @@ mod tests {
         });
         let explicit = explicit.expect("enough files");
         assert_eq!((explicit.memory_bytes_max, explicit.topics_max), (1 << 28, 1));
+
+        let small = |memory_bytes| plan(|_, machine| machine.memory_bytes = memory_bytes);
+        assert!(small(8 * 64 * 1024).is_ok());
+        let (share, shards) = (64 * 1024 - 1, 4);
+        assert_eq!(small(8 * 64 * 1024 - 1), Err(TooSmall::Memory { share, shards }));
     }
 
     #[test]

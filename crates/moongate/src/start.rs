@@ -72,7 +72,7 @@ fn serve(loaded: &Loaded) -> Result<Outcome, Failure> {
         machine::raise_open_files().map_err(failed("raising the limit of open files"))?;
     let probed = moongate_sys::probe().map_err(|missing| Failure(missing.to_string()))?;
     let machine = Machine::ask(files_max).map_err(failed("asking what the machine gives"))?;
-    let plan = Plan::new(settings, &machine).map_err(|too_few| Failure(too_few.to_string()))?;
+    let plan = Plan::new(settings, &machine).map_err(|too_small| Failure(too_small.to_string()))?;
     info!(
         kernel = probed.kernel,
         cpus = machine.cpus.len(),

@@ -32,9 +32,11 @@ fn outbox_holds_a_message(settings: &Settings) -> Option<String> {
 
 fn memory_holds_a_message(settings: &Settings) -> Option<String> {
     let (memory, message) = (settings.memory_bytes_max?, settings.message_bytes_max);
-    (memory < message).then(|| {
+    // What `auto` shards will be is known only at start, which checks it again.
+    let shards = settings.shards.unwrap_or(1);
+    (memory / (shards as usize) < message).then(|| {
         format!(
-            "MOONGATE_MEMORY_BYTES_MAX: saw {}, wants at least MOONGATE_MESSAGE_BYTES_MAX ({})",
+            "MOONGATE_MEMORY_BYTES_MAX: saw {}, wants at least MOONGATE_MESSAGE_BYTES_MAX ({}) for every shard",
             size_text(memory),
             size_text(message)
         )

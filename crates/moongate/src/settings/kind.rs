@@ -88,7 +88,7 @@ impl Kind {
                 *place(settings) = value::members(text).map(value::origin).collect::<Option<_>>()?;
             }
             Kind::Origins { place } => *place(settings) = Origins::parse(text).ok()?,
-            Kind::Filter { place } => *place(settings) = text.parse().ok()?,
+            Kind::Filter { place } => *place(settings) = value::log_filter(text)?,
             Kind::Secret { place } => *place(settings) = Some(Secret::new(value::secret(text)?)),
         }
         Some(())

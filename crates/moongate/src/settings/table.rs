@@ -360,7 +360,7 @@ const LOG: &[Setting] = &[
         kind: Kind::Filter { place: |settings| &mut settings.log },
         default: "info",
         doc: "What the log on standard error says: `off`, `error`, `warn`, `info`, `debug` or `trace`, for everything or \
-              by part. The ready line comes in any case.",
+              by part; what is not named stays at `info`. The ready line comes in any case.",
     },
     Setting {
         name: "LOG_FORMAT",

@@ -212,7 +212,13 @@ fn what_must_fit_together() {
     check(&[(message, "64KiB"), (outbox, "65551")], "");
     check(
         &[("MOONGATE_MEMORY_BYTES_MAX", "1MiB"), (message, "2MiB"), (outbox, "4MiB")],
-        "wants at least MOONGATE_MESSAGE_BYTES_MAX (2MiB)",
+        "wants at least MOONGATE_MESSAGE_BYTES_MAX (2MiB) for every shard",
+    );
+    let memory = ("MOONGATE_MEMORY_BYTES_MAX", "1MiB");
+    check(&[memory, ("MOONGATE_SHARDS", "16")], "");
+    check(
+        &[memory, ("MOONGATE_SHARDS", "17")],
+        "wants at least MOONGATE_MESSAGE_BYTES_MAX (64KiB) for every shard",
     );
 
     let anonymous = ("MOONGATE_ANONYMOUS", "publish");

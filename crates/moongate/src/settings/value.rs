@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use moongate_wire::origin::Origin;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// Units of sizes, the largest first. Powers of 1000 and of 1024 are told apart by the `i`, as IEC 80000-13 does.
 const SIZE_UNITS: &[(&str, usize)] = &[
@@ -91,6 +92,31 @@ pub(super) fn host(text: &str) -> Option<String> {
 /// An origin as a browser sends it: scheme, host and perhaps a port, nothing after it.
 pub(super) fn origin(text: &str) -> Option<Origin> {
     Origin::parse(text.as_bytes())
+}
+
+/// What to log: `warn` for everything, `info,moongate_gate=debug` for some part more than for the rest. Where no level
+/// is given for the rest, it is `info`.
+///
+/// [`Targets`] has a parser of its own, but takes a misspelt level for the name of a part, and then logs nothing.
+pub(super) fn log_filter(text: &str) -> Option<Targets> {
+    let (mut rest, mut parts) = (LevelFilter::INFO, Vec::new());
+    for member in members(text) {
+        match member.split_once('=') {
+            None => rest = level(member)?,
+            Some((part, text)) => parts.push((log_part(part)?, level(text)?)),
+        }
+    }
+    Some(Targets::new().with_default(rest).with_targets(parts))
+}
+
+fn level(text: &str) -> Option<LevelFilter> {
+    let named = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphabetic());
+    if named { text.parse().ok() } else { None }
+}
+
+fn log_part(text: &str) -> Option<&str> {
+    let right = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b':');
+    (!text.is_empty() && text.bytes().all(right)).then_some(text)
 }
 
 /// A secret that can stand in an `Authorization` field: visible ASCII without blanks.
@@ -246,6 +272,26 @@ mod tests {
         }
         for wrong in ["", "app.example", "https://", "https://a/", "https://a/b", "://a", "null", "*"] {
             check(wrong, false);
+        }
+    }
+
+    #[test]
+    fn log_filters() {
+        let check = |text: &str, expect: Option<&str>| {
+            let expect = expect.map(|text| text.parse().expect("what the library's own parser reads"));
+            assert_eq!(log_filter(text), expect, "{text:?}");
+        };
+        check("off", Some("off"));
+        check("WARN", Some("warn"));
+        check("debug,moongate_gate=trace", Some("debug,moongate_gate=trace"));
+        check(
+            "moongate_gate=debug, moongate::start=off",
+            Some("info,moongate_gate=debug,moongate::start=off"),
+        );
+        for wrong in
+            ["inof", "verbose", "moongate_gate", "moongate_gate=", "=info", "a=b=c", "3", "info;debug"]
+        {
+            check(wrong, None);
         }
     }
 
