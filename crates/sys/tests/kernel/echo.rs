@@ -168,14 +168,14 @@ fn n4_whoever_waits_for_a_buffer_does_not_wait_for_a_time_out() {
     let (start, mut events) = (Instant::now(), Vec::new());
     while events.is_empty() {
         driver.wait(Some(PATIENCE), 16, &mut events);
+        assert!(start.elapsed() < PATIENCE / 2, "it woke up only because time was over");
     }
-    assert!(start.elapsed() < PATIENCE / 2);
     let Some(Event::Received { inbound: Inbound::Bytes(lease), .. }) = events.pop() else { panic!() };
     assert_eq!(lease.len(), 7);
     driver.release(lease);
 }
 
-/// What is ready comes in one wait, so that one tick can merge it: few more than it takes, not twenty at a time.
+/// What is ready comes in one wait, so that one tick can merge it.
 #[test]
 fn a_wait_brings_all_that_is_ready() {
     const CLIENTS: usize = 400;
@@ -191,13 +191,19 @@ fn a_wait_brings_all_that_is_ready() {
     for client in &mut clients {
         client.write_all(b"x").unwrap();
     }
+    let (mut waits, mut heard) = (0, 0);
     let mut events = Vec::new();
-    driver.wait(Some(PATIENCE), CLIENTS, &mut events);
-    assert_eq!(events.len(), CLIENTS);
-    for event in events {
-        let Event::Received { inbound: Inbound::Bytes(lease), .. } = event else { panic!("{event:?}") };
-        driver.release(lease);
+    while heard < CLIENTS {
+        driver.wait(Some(PATIENCE), CLIENTS, &mut events);
+        waits += 1;
+        for event in events.drain(..) {
+            let Event::Received { inbound: Inbound::Bytes(lease), .. } = event else { panic!("{event:?}") };
+            driver.release(lease);
+            heard += 1;
+        }
     }
+    // One, unless the loopback was late; without gathering it would be one for every twenty.
+    assert!(waits < CLIENTS / 40, "{waits} waits");
 }
 
 /// A sender without end must not keep the others from the few buffers there are.
