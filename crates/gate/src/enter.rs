@@ -7,7 +7,7 @@ use moongate_io::{Bytes, ConnId};
 use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::decide::{self, Decision, Upgrade};
 use moongate_wire::event;
-use moongate_wire::head::{self, Fields, Head, Target};
+use moongate_wire::head::{self, Fields, Head, Method, Target};
 use moongate_wire::origin::Cors;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::scan::Scanner;
@@ -74,7 +74,8 @@ impl Core {
         };
         let decision = decide::decide(&head, &self.config.policy);
         if self.memory_is_full() && !matches!(decision, Decision::Refuse(_) | Decision::Health { .. }) {
-            return self.refuse(id, peer, Some(&head), Reason::MemoryFull.into());
+            let refusal = Refusal::from(Reason::MemoryFull).head_only(head.method == Method::Head);
+            return self.refuse(id, peer, Some(&head), refusal);
         }
         match decision {
             Decision::WebSocket(upgrade) => self.switch(id, peer, &upgrade, rest),
