@@ -118,7 +118,7 @@ class Connection:
         return taken
 
     def answer(self) -> Answer:
-        """A final answer whose end is the connection's end, as every plain answer of the gateway's."""
+        """A final answer whose end is the connection's end, as every plain answer of the gateway's public listeners."""
         answer = self.head()
         answer.body = self.rest()
         return answer
@@ -173,7 +173,7 @@ def exchange(address: tuple[str, int], request: bytes) -> Answer:
 
 
 def get(address: tuple[str, int], path: str, *fields: str, method: str = "GET") -> Answer:
-    return exchange(address, head(f"{method} {path} HTTP/1.1", f"Host: {authority(address)}", *fields))
+    return exchange(address, head(f"{method} {path} HTTP/1.1", f"Host: {authority(address)}", "Connection: close", *fields))
 
 
 def post(address: tuple[str, int], path: str, body: bytes, *fields: str) -> Answer:
@@ -182,6 +182,7 @@ def post(address: tuple[str, int], path: str, body: bytes, *fields: str) -> Answ
         head(
             f"POST {path} HTTP/1.1",
             f"Host: {authority(address)}",
+            "Connection: close",
             f"Content-Length: {len(body)}",
             *fields,
         )

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import raw
+from events import EventStream
 from gateway import until
 from raw import check_problem, get, open_websocket, post
 
@@ -46,6 +47,7 @@ def test_topics_are_listed(gateway, topic):
     assert entry["subscribers"] == 8
     assert entry["epoch"] == place["epoch"] and entry["offset"] == place["offset"]
     for client in clients:
+        assert client.frame() == (raw.TEXT, b"one")
         client.send(raw.close(1000))
         client.close_frame()
         client.socket.close()
@@ -97,10 +99,10 @@ def test_a_token_guards_all_but_health(start, tmp_path):
     gateway = start(CONTROL_TOKEN_FILE=str(secret))
     assert get(gateway.control, "/healthz").status == 200
     for fields in ([], ["Authorization: Bearer wrong"], ["Authorization: Basic bW9vbi1yaXZlci00Mg=="]):
-        answer = get(gateway.control, "/topics", *fields, "Connection: close")
+        answer = get(gateway.control, "/topics", *fields)
         assert answer.status == 401, answer
         assert answer.one("WWW-Authenticate").startswith("Bearer")
-    assert get(gateway.control, "/topics", "Authorization: Bearer moon-river-42", "Connection: close").status == 200
+    assert get(gateway.control, "/topics", "Authorization: Bearer moon-river-42").status == 200
     assert "moon-river-42" not in gateway.log
 
 
@@ -128,38 +130,44 @@ def samples(gateway) -> dict[str, float]:
     return found
 
 
-def total(found: dict[str, float], part: str, *labels: str) -> float:
-    """The sum over shards of all samples whose name has `part` and whose labels have all of `labels`."""
-    return sum(
-        value for key, value in found.items() if part in key.split("{")[0] and all(label in key for label in labels)
-    )
+def total(found: dict[str, float], name: str, *labels: str) -> float:
+    """The sum over shards of the samples of one metric that have all of `labels`."""
+    parts = [(key.split("{")[0], key, value) for key, value in found.items()]
+    return sum(value for metric, key, value in parts if metric == f"moongate_{name}" and all(label in key for label in labels))
 
 
 def test_metrics_count_what_happened(start):
+    """Two WebSockets that hear each other ten times, one event stream, one POST, one refusal."""
     gateway = start()
-    before = samples(gateway)
-    assert any('shard="0"' in key for key in before) and any('shard="1"' in key for key in before)
-    with open_websocket(gateway.listen, "/topics/counted") as one, open_websocket(gateway.listen, "/topics/counted") as two:
-        for _ in range(10):
+    found = samples(gateway)
+    assert {'moongate_connections{shard="0"}', 'moongate_connections{shard="1"}'} <= found.keys()
+    path = "/topics/counted"
+    with open_websocket(gateway.listen, path) as one, open_websocket(gateway.listen, path) as two, EventStream(gateway.url(path)) as stream:
+        for _ in range(9):
             one.send(raw.frame(raw.TEXT, b"hello"))
-        for client in (one, two):
-            for _ in range(10):
-                client.frame()
+        assert post(gateway.listen, path, b"hello").status == 200
+        for _ in range(10):
+            assert one.frame() == two.frame() == (raw.TEXT, b"hello")
+            stream.next()
         raw.exchange(gateway.listen, raw.upgrade("/nowhere", gateway.host))
-        after = until("the counts to arrive", lambda: counted(gateway, before))
-        assert after
+        expect = [
+            (3, "connections"),
+            (5, "accepted_total"),
+            (2, "requests_total", 'outcome="switched"'),
+            (1, "requests_total", 'outcome="event_stream"'),
+            (1, "requests_total", 'outcome="published"'),
+            (1, "requests_total", 'outcome="refused"', 'reason="not_found"'),
+            (10, "messages_in_total"),
+            (50, "messages_in_bytes_total"),
+            (10, "messages_ordered_total"),
+            (30, "messages_out_total"),
+            (0, "messages_dropped_total"),
+            (3, "subscriptions"),
+            (1, "topics"),
+        ]
 
+        def wrong():
+            found = samples(gateway)
+            return [(total(found, *names), "in place of", right, *names) for right, *names in expect if total(found, *names) != right]
 
-def counted(gateway, before) -> bool:
-    """Two upgrades, ten messages in, twenty out, one refusal by its reason."""
-    after = samples(gateway)
-
-    def grew(part, by, *labels):
-        return total(after, part, *labels) - total(before, part, *labels) >= by
-
-    return (
-        grew("accepted", 3)
-        and grew("upgrade", 2)
-        and grew("messages", 30)
-        and grew("", 1, "not_found")
-    )
+        until("the counts to settle", lambda: not wrong(), 5)

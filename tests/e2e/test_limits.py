@@ -57,7 +57,9 @@ def test_a_slow_subscriber_is_cut_and_nobody_else_suffers(start):
         assert heard < COUNT
         slow.send(raw.close(1013))
         assert slow.rest() == b""
-        assert total(samples(gateway), "drop") > 0, "nothing is dropped uncounted"
+        found = samples(gateway)
+        assert total(found, "messages_dropped_total", "outbox_full_cut") > 0, "nothing is dropped uncounted"
+        assert total(found, "subscribers_ended_total", "outbox_full") == 1
 
 
 @pytest.mark.parametrize("policy", ["drop-oldest", "latest"])
@@ -77,7 +79,8 @@ def test_other_policies_drop_whole_messages_and_keep_the_connection(start, polic
             assert data == payload(number, SIZE), "whole"
             heard.append(number)
         assert heard == sorted(set(heard)) and len(heard) < COUNT
-        assert total(samples(gateway), "drop") == COUNT - len(heard), "each drop is counted"
+        dropped = total(samples(gateway), "messages_dropped_total", "outbox_full_dropped")
+        assert dropped == COUNT - len(heard), "each drop is counted"
 
 
 def test_pings_are_sent_and_who_answers_stays(start):
@@ -107,6 +110,7 @@ def test_who_never_answers_a_ping_is_closed(start):
         except ConnectionResetError:
             pass
         until("it to be forgotten", lambda: subscribers(gateway, "pings") == 0)
+        assert total(samples(gateway), "subscribers_ended_total", "pong_timeout") == 1
 
 
 def subscribers(gateway, topic: str) -> int:
@@ -181,6 +185,40 @@ def test_connections_past_the_maximum_are_told_so(start):
         connection.socket.close()
 
 
+def test_topics_past_the_maximum_are_told_so(start):
+    """B25: 503 on every way in; the topics that exist go on."""
+    gateway = start(SHARDS="1", TOPICS_MAX="2")
+    with open_websocket(gateway.listen, "/topics/1") as one, open_websocket(gateway.listen, "/topics/2"):
+        for answer in [
+            raw.exchange(gateway.listen, raw.upgrade("/topics/3", gateway.host)),
+            get(gateway.listen, "/topics/3", "Accept: text/event-stream"),
+            raw.post(gateway.listen, "/topics/3", b"hello"),
+        ]:
+            check_problem(answer, 503)
+            assert int(answer.one("Retry-After")) > 0
+        assert raw.post(gateway.listen, "/topics/1", b"hello").status == 200
+        assert one.frame() == (raw.TEXT, b"hello")
+
+
+def test_when_memory_is_full_its_largest_holder_goes(start):
+    """K4: with 1013, whatever its outbox may still have allowed it; who holds nothing stays."""
+    gateway = start(**NARROW | {"OUTBOX_BYTES_MAX": "64MiB"}, SHARDS="1", MEMORY_BYTES_MAX="1MiB", CLOSE_TIMEOUT="2m")
+    with (
+        open_websocket(gateway.listen, "/topics/torrent", receive_buffer=8192) as slow,
+        open_websocket(gateway.listen, "/topics/torrent") as speaker,
+    ):
+        speak_a_torrent(speaker)
+        opcode, data = slow.frame()
+        heard = 0
+        while opcode == raw.BINARY:
+            assert data == payload(heard, SIZE)
+            heard += 1
+            opcode, data = slow.frame()
+        assert opcode == raw.CLOSE and int.from_bytes(data[:2], "big") == 1013
+        assert b"memory" in data[2:]
+        assert total(samples(gateway), "memory_evictions_total") == 1
+
+
 def test_a_body_that_never_ends_is_given_up(start):
     """K7: a POST that stops half-way does not hold its place for ever."""
     gateway = start(HEAD_TIMEOUT="1s")
@@ -202,6 +240,7 @@ def test_a_peer_that_resets_is_forgotten(start):
         assert stays.frame() == (raw.TEXT, b"who is left?")
 
         until("the resets to be seen", lambda: subscribers(gateway, "reset") == 1)
+        assert total(samples(gateway), "subscribers_ended_total", "vanished") == 20
 
 
 def test_a_firehose_does_not_starve_its_neighbour(start):
