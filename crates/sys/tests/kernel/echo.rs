@@ -222,7 +222,6 @@ fn n4_a_firehose_does_not_starve_the_others() {
             other.write_all(b"me too").unwrap();
         }
         heard.clear();
-        let start = Instant::now();
         let mut sprayed = 0_u64;
         until(&mut driver, |driver, event| {
             match event {
@@ -239,7 +238,8 @@ fn n4_a_firehose_does_not_starve_the_others() {
             }
             heard.len() == others.len()
         });
-        assert!(start.elapsed() < Duration::from_secs(5), "round {round}: {sprayed} bytes came first");
+        // A few turns of the hose; with receives that take all they can get it was 45 MB and more.
+        assert!(round == 1 || sprayed < 8 << 20, "round {round}: {sprayed} bytes came first");
     }
     assert!(driver.counters().buffers_exhausted > 0);
     driver.abort(source);
