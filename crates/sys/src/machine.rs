@@ -64,7 +64,7 @@ pub fn memory_bytes() -> io::Result<u64> {
 fn total_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kilobytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
+    Some(kilobytes.saturating_mul(1024))
 }
 
 /// The least memory limit that applies to `groups`, the text of /proc/self/cgroup (cgroups(7)).

@@ -142,25 +142,26 @@ impl Uring {
             return;
         }
         self.acceptors.resting = None;
-        let mut ending = None;
+        let mut looking = false;
         while self.slots.used() + self.acceptors.armed < self.capacity {
             let Some(accept) = self.acceptors.idle.pop_front() else { break };
             let entry = self.acceptors.arm(accept);
             // SAFETY: the address it points to is in a boxed slice that lives as long as the driver, which does not go
             // before its last operation; it is not looked at before the accept has ended.
             unsafe { self.ring.push(entry) };
-            if self.acceptors.last_look[accept as usize] {
-                let listener = self.acceptors.listener_of(accept);
-                if let Some(other) = ending.replace(listener)
-                    && other != listener
-                {
-                    self.cancel_accepts(other);
-                }
-            }
+            looking |= self.acceptors.last_look[accept as usize];
         }
         // A last look is cancelled right behind: it takes what is there, or finds that nothing is.
-        if let Some(listener) = ending {
-            self.cancel_accepts(listener);
+        if looking {
+            self.cancel_last_looks();
+        }
+    }
+
+    fn cancel_last_looks(&mut self) {
+        for listener in 0..self.acceptors.listeners.len() {
+            if matches!(self.acceptors.listeners[listener].state, State::Draining(_)) {
+                self.cancel_accepts(ListenerId(listener as u16));
+            }
         }
     }
 

@@ -189,3 +189,33 @@ fn two_listeners_are_told_apart() {
         });
     }
 }
+
+/// N10: several listeners end at once, with one slot between them.
+#[test]
+fn n10_listeners_end_together() {
+    const CONNECTIONS: usize = 20;
+    let ((first, a), (second, b)) = (listener(), listener());
+    let config = UringConfig { slots: 1, ..roomy() };
+    let mut driver = Uring::new(&config, vec![a, b], &EventBell::new().unwrap()).unwrap();
+    for id in [0, 1] {
+        driver.listen(ListenerId(id));
+    }
+    let clients: Vec<_> = (0..CONNECTIONS).flat_map(|_| [connect(first), connect(second)]).collect();
+    for id in [0, 1] {
+        driver.unlisten(ListenerId(id));
+    }
+    let mut gone = 0;
+    until(&mut driver, |driver, event| {
+        match event {
+            Event::Accepted { conn, .. } => driver.close(conn),
+            Event::Closed { .. } => gone += 1,
+            event => panic!("{event:?}"),
+        }
+        gone == 2 * CONNECTIONS
+    });
+    assert!(watch(&mut driver, Duration::from_millis(20)).is_empty());
+    for address in [first, second] {
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+    drop(clients);
+}

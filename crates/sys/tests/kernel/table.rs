@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use moongate_io::{Driver, Event, ListenerId};
-use moongate_sys::{EventBell, SetupError, Uring, UringConfig};
+use moongate_sys::{EventBell, SetupError, Uring, UringConfig, machine};
 
 /// Clients that do not fit wait in the kernel's queue, none is dropped, and each is served once there is room.
 #[test]
@@ -94,13 +94,17 @@ fn what_cannot_be_built_says_why() {
     assert!(matches!(error, SetupError::Missing(_)));
 }
 
-/// The driver can be built on any thread, one for each, all at once.
+/// The driver can be built on any thread, one for each, all at once, pinned or not.
 #[test]
 fn drivers_live_on_threads_of_their_own() {
-    let threads: Vec<_> = (0..4)
+    let cpus = machine::allowed_cpus().unwrap();
+    let threads: Vec<_> = (0..4_u8)
         .map(|seed| {
+            let (all, cpu) = (cpus.clone(), (seed % 2 == 0).then(|| cpus[usize::from(seed) % cpus.len()]));
             std::thread::spawn(move || {
-                let (mut driver, address) = listening(&roomy());
+                let (mut driver, address) = listening(&UringConfig { cpu, ..roomy() });
+                let expected = cpu.map_or(all, |cpu| vec![cpu]);
+                assert_eq!(machine::allowed_cpus().unwrap(), expected);
                 let mut client = connect(address);
                 let (conn, _) = accept(&mut driver);
                 driver.recv(conn);
