@@ -1,0 +1,233 @@
+//! A reader of an event stream (WHATWG HTML §9.2).
+
+use moongate_wire::Kind;
+
+use super::http::HeadReader;
+use super::{Client, Hands};
+use crate::net::End;
+use crate::oracle::{Place, SessionId};
+
+/// What it is going to do.
+#[derive(Clone, Debug)]
+pub struct StreamPlan {
+    /// The topic.
+    pub topic: String,
+    /// After how long it closes, in milliseconds; never if zero.
+    pub stays: usize,
+}
+
+enum State {
+    Asking,
+    Reading,
+    Over,
+}
+
+/// Reads a topic as an event stream.
+pub struct Stream {
+    plan: StreamPlan,
+    state: State,
+    head: HeadReader,
+    session: Option<SessionId>,
+    line: Vec<u8>,
+    event: Event,
+}
+
+/// The event whose lines are coming in.
+#[derive(Default)]
+struct Event {
+    id: Option<Place>,
+    binary: bool,
+    data: Option<Vec<u8>>,
+}
+
+impl Stream {
+    /// One that follows `plan`.
+    pub fn new(plan: StreamPlan) -> Stream {
+        Stream {
+            plan,
+            state: State::Asking,
+            head: HeadReader::default(),
+            session: None,
+            line: Vec::new(),
+            event: Event::default(),
+        }
+    }
+
+    fn over(&mut self, hands: &mut Hands<'_>) {
+        self.state = State::Over;
+        if let Some(session) = self.session.take() {
+            hands.oracle.leaves(session);
+        }
+    }
+
+    fn answered(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
+        let (head, rest) = match self.head.push(bytes) {
+            Ok(Some(found)) => found,
+            Ok(None) => return,
+            Err(what) => return hands.fault(&what),
+        };
+        let media_type = head.field("content-type").unwrap_or_default();
+        if head.status != 200 || !media_type.starts_with("text/event-stream") {
+            if !hands.harsh {
+                hands.fault(&format!("its event stream was answered {}", head.status));
+            }
+            return self.over(hands);
+        }
+        let now = hands.now();
+        self.session = Some(hands.oracle.joins(&self.plan.topic, now));
+        self.state = State::Reading;
+        if self.plan.stays > 0 {
+            let stays = hands.rng.millis(0, self.plan.stays);
+            hands.act_in(stays);
+        }
+        self.read_lines(&rest, hands);
+    }
+
+    fn read_lines(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    let line = std::mem::take(&mut self.line);
+                    self.read_line(&line, hands);
+                }
+                b'\r' => hands.fault("a CR in an event stream of ours"),
+                byte => self.line.push(*byte),
+            }
+        }
+    }
+
+    fn read_line(&mut self, line: &[u8], hands: &mut Hands<'_>) {
+        if line.is_empty() {
+            return self.dispatch(hands);
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (name, value) = (&line[..colon], line.get(colon + 1..).unwrap_or_default());
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match name {
+            b"" | b"retry" => {}
+            b"id" => {
+                self.event.id = place(value);
+                if self.event.id.is_none() {
+                    hands.fault("J1: an id that is no place");
+                }
+            }
+            b"event" => self.event.binary = value == b"binary",
+            b"data" => match &mut self.event.data {
+                Some(data) => {
+                    data.push(b'\n');
+                    data.extend_from_slice(value);
+                }
+                none => *none = Some(value.to_vec()),
+            },
+            _ => hands.fault("J2: a line that is no field of ours"),
+        }
+    }
+
+    fn dispatch(&mut self, hands: &mut Hands<'_>) {
+        let Event { id, binary, data } = std::mem::take(&mut self.event);
+        let Some(data) = data else { return };
+        let Some(session) = self.session else { return };
+        let (Some(place), Some(payload)) = (id, if binary { unbase64(&data) } else { Some(data) }) else {
+            return hands.fault("an event without a place or with broken base64");
+        };
+        let kind = if binary { Kind::Binary } else { Kind::Text };
+        hands.oracle.hears(session, kind, &payload, Some(place));
+    }
+}
+
+/// `<epoch>-<offset>`.
+pub(super) fn place(text: &[u8]) -> Option<Place> {
+    let (epoch, offset) = str::from_utf8(text).ok()?.split_once('-')?;
+    Some((u64::from_str_radix(epoch, 16).ok()?, offset.parse().ok()?))
+}
+
+/// Decodes base64 with padding (RFC 4648 §4), independently of the encoder that is tested.
+fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for four in text.chunks(4) {
+        let mut word = 0_u32;
+        let padding = four.iter().filter(|byte| **byte == b'=').count();
+        for byte in four {
+            let value = match byte {
+                b'A'..=b'Z' => byte - b'A',
+                b'a'..=b'z' => byte - b'a' + 26,
+                b'0'..=b'9' => byte - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                b'=' => 0,
+                _ => return None,
+            };
+            word = word << 6 | u32::from(value);
+        }
+        if four.len() != 4 || padding > 2 {
+            return None;
+        }
+        bytes.extend_from_slice(&word.to_be_bytes()[1..4 - padding]);
+    }
+    Some(bytes)
+}
+
+impl Client for Stream {
+    fn begin(&mut self, hands: &mut Hands<'_>) {
+        let topic = &self.plan.topic;
+        let request =
+            format!("GET /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\nAccept: text/event-stream\r\n\r\n");
+        hands.say(request.as_bytes());
+    }
+
+    fn act(&mut self, hands: &mut Hands<'_>) {
+        if let (State::Reading, 1..) = (&self.state, self.plan.stays) {
+            hands.net.close(hands.wire);
+            self.over(hands);
+        }
+    }
+
+    fn hear(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
+        match self.state {
+            State::Asking => self.answered(bytes, hands),
+            State::Reading => self.read_lines(bytes, hands),
+            State::Over => {}
+        }
+    }
+
+    fn end(&mut self, end: End, hands: &mut Hands<'_>) {
+        let wrong = match (end, &self.state) {
+            _ if hands.is_broken() => None,
+            (_, State::Over) => None,
+            (End::Fin, _) if !self.line.is_empty() => Some("D16: a FIN inside a line"),
+            _ if hands.harsh => None,
+            _ => Some("an event stream ended by itself"),
+        };
+        if let Some(wrong) = wrong {
+            hands.fault(wrong);
+        }
+        self.over(hands);
+    }
+
+    fn abandon(&mut self, hands: &mut Hands<'_>) {
+        self.over(hands);
+    }
+
+    fn is_owed(&self) -> Option<&'static str> {
+        match self.state {
+            State::Asking => Some("an answer to its GET"),
+            State::Reading if self.plan.stays > 0 => Some("a turn to leave"),
+            State::Reading | State::Over => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_of_the_rfc() {
+        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")]
+        {
+            assert_eq!(unbase64(text.as_bytes()).as_deref(), Some(bytes.as_bytes()), "{text}");
+        }
+        assert_eq!(unbase64(b"Zg="), None);
+        assert_eq!(unbase64(b"Z!=="), None);
+    }
+}

@@ -1,0 +1,342 @@
+//! What kinds of worlds there are, and the one that a seed means.
+
+use std::time::Duration;
+
+use moongate_gate::Config;
+use moongate_hub::{OutboxLimits, OutboxPolicy};
+use moongate_wire::decide::Policy;
+
+use crate::client::{Leave, Place, PosterPlan, SocketPlan, StreamPlan};
+use crate::driver::DriverPlan;
+use crate::rng::Rng;
+
+/// A kind of world.
+#[derive(Copy, Clone, Debug)]
+pub struct Scenario {
+    /// What it is called.
+    pub name: &'static str,
+    /// What happens to a subscriber whose outbox is full.
+    pub policies: &'static [OutboxPolicy],
+    /// How many bytes an outbox may hold, from and to.
+    pub outbox_bytes: (usize, usize),
+    /// Entries of a lane.
+    pub lanes: &'static [usize],
+    /// How long a message may be, in bytes, from and to.
+    pub message_bytes: (usize, usize),
+    /// How many WebSockets on topics there are, from and to.
+    pub sockets: (usize, usize),
+    /// How many event streams.
+    pub streams: (usize, usize),
+    /// How many POSTs.
+    pub posters: (usize, usize),
+    /// How many WebSockets on the echo.
+    pub echoes: (usize, usize),
+    /// How many who do not behave.
+    pub rude: (usize, usize),
+    /// How many messages a WebSocket says.
+    pub messages: (usize, usize),
+    /// Of a hundred readers, how many read slowly or not at all.
+    pub slow: usize,
+    /// Of a hundred wires, how many the network breaks.
+    pub broken: usize,
+    /// Of a hundred WebSockets, how many go before the end, one way or another.
+    pub leaving: usize,
+    /// How many connections are served, and bytes of memory allowed; none for plenty.
+    pub scarce: Option<(u32, u64)>,
+    /// How short a topic may be remembered, in milliseconds.
+    pub linger_millis: usize,
+}
+
+/// Worlds in which everybody keeps up.
+const CALM: Scenario = Scenario {
+    name: "calm",
+    policies: &[OutboxPolicy::Cut, OutboxPolicy::DropOldest, OutboxPolicy::Latest],
+    outbox_bytes: (4 << 20, 8 << 20),
+    lanes: &[1, 1, 2, 3, 8, 64],
+    message_bytes: (16, 3000),
+    sockets: (2, 16),
+    streams: (0, 6),
+    posters: (0, 10),
+    echoes: (0, 3),
+    rude: (0, 6),
+    messages: (0, 40),
+    slow: 0,
+    broken: 0,
+    leaving: 40,
+    scarce: None,
+    linger_millis: 60_000,
+};
+
+/// All kinds; a seed's is the one at the seed modulo their number.
+pub const SCENARIOS: &[Scenario] = &[
+    CALM,
+    Scenario { name: "lanes of one", lanes: &[1], messages: (20, 80), rude: (0, 0), ..CALM },
+    Scenario {
+        name: "short memory",
+        linger_millis: 5,
+        leaving: 90,
+        messages: (0, 6),
+        posters: (5, 25),
+        ..CALM
+    },
+    Scenario {
+        name: "tiny outboxes, cut",
+        policies: &[OutboxPolicy::Cut],
+        outbox_bytes: (0, 2000),
+        slow: 40,
+        ..CALM
+    },
+    Scenario {
+        name: "tiny outboxes, lossy",
+        policies: &[OutboxPolicy::DropOldest, OutboxPolicy::Latest],
+        outbox_bytes: (0, 2000),
+        slow: 50,
+        ..CALM
+    },
+    Scenario { name: "broken wires", broken: 40, leaving: 60, ..CALM },
+    Scenario {
+        name: "slow readers",
+        outbox_bytes: (8 << 10, 256 << 10),
+        slow: 70,
+        broken: 5,
+        messages: (10, 60),
+        ..CALM
+    },
+    Scenario { name: "few places", scarce: Some((8, u64::MAX)), sockets: (6, 16), rude: (0, 12), ..CALM },
+    Scenario {
+        name: "little room",
+        scarce: Some((64, 20_000)),
+        outbox_bytes: (4 << 10, 64 << 10),
+        slow: 30,
+        rude: (0, 12),
+        ..CALM
+    },
+    Scenario { name: "rude", rude: (10, 40), sockets: (1, 6), ..CALM },
+    Scenario {
+        name: "everything",
+        outbox_bytes: (0, 64 << 10),
+        slow: 40,
+        broken: 20,
+        leaving: 70,
+        scarce: Some((24, 100_000)),
+        rude: (0, 20),
+        linger_millis: 500,
+        ..CALM
+    },
+];
+
+/// How a client reads.
+#[derive(Copy, Clone, Debug)]
+pub enum Pace {
+    /// All there is, at once.
+    Fast,
+    /// So many bytes at a time, with pauses of so many milliseconds.
+    Slow {
+        /// How many bytes at most.
+        bytes: usize,
+        /// How long between two reads.
+        pause: usize,
+    },
+    /// At once, until so many bytes are read; then nothing.
+    Stops {
+        /// How many bytes.
+        after: usize,
+    },
+}
+
+/// Who connects.
+#[derive(Clone, Debug)]
+pub enum Role {
+    /// A WebSocket.
+    Socket(SocketPlan),
+    /// An event stream.
+    Stream(StreamPlan),
+    /// A POST.
+    Poster(PosterPlan),
+    /// One of those who do not behave, on this topic.
+    Rude(String),
+}
+
+/// One client.
+#[derive(Clone, Debug)]
+pub struct ClientPlan {
+    /// After how long it connects.
+    pub at: Duration,
+    /// To which shard.
+    pub shard: usize,
+    /// Who it is.
+    pub role: Role,
+    /// How it reads.
+    pub pace: Pace,
+    /// The window of its wire, in bytes.
+    pub window: usize,
+    /// The delay of its wire, in milliseconds.
+    pub delay: (usize, usize),
+    /// After how long the network breaks its wire, if it does.
+    pub breaks: Option<Duration>,
+}
+
+/// A world before it begins.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed it is drawn from.
+    pub seed: u64,
+    /// What kind it is.
+    pub scenario: Scenario,
+    /// How many shards.
+    pub shards: usize,
+    /// Entries of a lane.
+    pub lane: usize,
+    /// How the drivers are.
+    pub driver: DriverPlan,
+    /// How the shards are.
+    pub gate: Config,
+    /// The kernel's patience.
+    pub user_timeout: Duration,
+    /// Who connects.
+    pub clients: Vec<ClientPlan>,
+    /// How many messages the control thread says.
+    pub control_messages: usize,
+    /// The topics.
+    pub topics: Vec<String>,
+}
+
+impl Plan {
+    /// The world that a seed means.
+    pub fn of(seed: u64) -> Plan {
+        let scenario = SCENARIOS[(seed % SCENARIOS.len() as u64) as usize];
+        Plan::draw(seed, scenario, &mut Rng::new(seed))
+    }
+
+    /// A world of one kind.
+    pub fn draw(seed: u64, scenario: Scenario, rng: &mut Rng) -> Plan {
+        let shards = rng.between(1, 4);
+        let topics: Vec<String> = (0..rng.between(1, 4)).map(|index| format!("t{index}")).collect();
+        let message_bytes = rng.between(scenario.message_bytes.0, scenario.message_bytes.1);
+        let mut plan = Plan {
+            seed,
+            scenario,
+            shards,
+            lane: rng.pick(scenario.lanes),
+            driver: DriverPlan {
+                slots: rng.between(150, 300) as u32,
+                buffers: rng.pick(&[1, 2, 4, 16, 64]),
+                buffer_size: rng.pick(&[1, 7, 64, 512, 2048]),
+                short_sends: rng.pick(&[0, 10, 50, 95]),
+                split_reads: rng.pick(&[0, 20, 80]),
+                late: rng.pick(&[0, 10, 60]),
+            },
+            gate: gate_config(&scenario, message_bytes, rng),
+            user_timeout: Duration::from_secs(rng.between(5, 30) as u64),
+            clients: Vec::new(),
+            control_messages: rng.between(0, 8),
+            topics,
+        };
+        plan.invite(message_bytes, rng);
+        plan
+    }
+
+    /// Whether everybody keeps up and nobody is refused: then nothing may be dropped and nobody sent away.
+    pub fn is_calm(&self) -> bool {
+        let scenario = &self.scenario;
+        scenario.slow == 0 && scenario.scarce.is_none() && scenario.outbox_bytes.0 >= CALM.outbox_bytes.0
+    }
+
+    fn invite(&mut self, message_bytes: usize, rng: &mut Rng) {
+        let scenario = self.scenario;
+        for _ in 0..rng.between(scenario.sockets.0, scenario.sockets.1) {
+            let place = Place::Topic(self.topic(rng));
+            self.invite_socket(place, message_bytes, rng);
+        }
+        for _ in 0..rng.between(scenario.echoes.0, scenario.echoes.1) {
+            self.invite_socket(Place::Echo, message_bytes, rng);
+        }
+        for _ in 0..rng.between(scenario.streams.0, scenario.streams.1) {
+            let stays = if rng.chance(scenario.leaving) { rng.between(1, 3000) } else { 0 };
+            let role = Role::Stream(StreamPlan { topic: self.topic(rng), stays });
+            self.invite_one(role, rng);
+        }
+        for _ in 0..rng.between(scenario.posters.0, scenario.posters.1) {
+            let half_closes = rng.chance(20);
+            let topic = self.topic(rng);
+            self.invite_one(Role::Poster(PosterPlan { topic, bytes_max: message_bytes, half_closes }), rng);
+        }
+        for _ in 0..rng.between(scenario.rude.0, scenario.rude.1) {
+            // They may say things on topics of their own, so that nobody hears what the oracle does not know.
+            self.invite_one(Role::Rude(String::from("rude")), rng);
+        }
+    }
+
+    fn topic(&self, rng: &mut Rng) -> String {
+        self.topics[rng.below(self.topics.len())].clone()
+    }
+
+    fn invite_socket(&mut self, place: Place, bytes_max: usize, rng: &mut Rng) {
+        let scenario = self.scenario;
+        let leave = if rng.chance(scenario.leaving) {
+            rng.pick(&[Leave::Close, Leave::Close, Leave::HalfClose, Leave::Reset, Leave::Vanish])
+        } else {
+            Leave::Stays
+        };
+        let speaks = rng.chance(70);
+        let role = Role::Socket(SocketPlan {
+            place,
+            messages: if speaks { rng.between(scenario.messages.0, scenario.messages.1) } else { 0 },
+            burst: rng.pick(&[1, 3, 20]),
+            pause: (0, rng.pick(&[1, 30, 500])),
+            bytes_max,
+            eager: rng.chance(20),
+            leave,
+            linger: (0, rng.pick(&[0, 10, 3000])),
+            tamper: None,
+        });
+        self.invite_one(role, rng);
+    }
+
+    /// Gives somebody a wire.
+    pub fn invite_one(&mut self, role: Role, rng: &mut Rng) {
+        let scenario = self.scenario;
+        let slow = rng.chance(scenario.slow);
+        let pace = match rng.below(3) {
+            _ if !slow => Pace::Fast,
+            0 => Pace::Stops { after: rng.below(3000) },
+            _ => Pace::Slow { bytes: rng.between(1, 600), pause: rng.between(1, 60) },
+        };
+        let window = if slow { rng.between(100, 4000) } else { rng.pick(&[300, 5_000, 100_000, 1 << 20]) };
+        let delay = rng.pick(&[(0, 0), (0, 2), (1, 50), (20, 40)]);
+        let breaks = rng.chance(scenario.broken).then(|| rng.millis(0, 6000));
+        let at = rng.millis(0, 4000);
+        let shard = rng.below(self.shards);
+        self.clients.push(ClientPlan { at, shard, role, pace, window, delay, breaks });
+    }
+}
+
+fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Config {
+    let (connections_max, memory_bytes_max) = scenario.scarce.unwrap_or((140, u64::MAX));
+    let message_bytes_max = message_bytes + 32;
+    // It must exceed one message in any form: base64 and a line for every byte are the longest.
+    let outbox_bytes = rng.between(scenario.outbox_bytes.0, scenario.outbox_bytes.1) + message_bytes_max + 64;
+    Config {
+        policy: Policy { echo: true, page: true, may_publish: true, message_bytes_max, ..Policy::default() },
+        page: b"<!doctype html><title>The page</title>",
+        connections_max,
+        head_timeout: Duration::from_secs(rng.between(15, 25) as u64),
+        body_timeout: Duration::from_secs(rng.between(5, 30) as u64),
+        order_timeout: Duration::from_secs(5),
+        publish_window_bytes: rng.pick(&[1, 1000, 1 << 18]),
+        memory_bytes_max,
+        ping_interval: Duration::from_secs(rng.between(2, 60) as u64),
+        pong_timeout: Duration::from_secs(rng.between(2, 20) as u64),
+        close_timeout: Duration::from_secs(rng.between(2, 6) as u64),
+        drain_delay: Duration::from_secs(rng.between(0, 5) as u64),
+        drain_timeout: Duration::from_secs(rng.between(5, 20) as u64),
+        hub: moongate_hub::Config {
+            topics_max: 1000,
+            topic_linger: Duration::from_millis(scenario.linger_millis as u64),
+            outbox: OutboxLimits {
+                outbox_bytes_max: outbox_bytes as u32,
+                policy: rng.pick(scenario.policies),
+            },
+        },
+    }
+}

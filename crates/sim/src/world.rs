@@ -1,0 +1,484 @@
+//! A world: shards, their network, the control thread and the clients, in virtual time on one thread.
+//!
+//! Everything that is due happens, shards tick in random order until all of them would sleep, and then time jumps to
+//! whatever is next. A world lives in four stages: clients do what they are here for; everybody calms down and what was
+//! said must have arrived; the control thread lets the gateway drain; and everything must have come home.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use moongate_gate::Shard;
+use moongate_hub::{Ask, Bell, ControlPort, Full, HashKey, Kind, Mesh, Publish, Snapshot, Tell, Token};
+use moongate_io::Time;
+
+use crate::client::{Client, Hands, Poster, Socket, Stream, rude};
+use crate::driver::{SimBell, SimDriver};
+use crate::net::{Due, Net, Peer, Server, WireId};
+use crate::oracle::{MessageId, Oracle, Promise};
+use crate::rng::Rng;
+use crate::scenario::{ClientPlan, Pace, Plan, Role};
+
+/// How long clients have for what they are here for.
+const ACTIVITY: Duration = Duration::from_secs(60);
+/// How long the world then has to calm down: longer than all timers of the gateway together.
+const CALMING: Duration = Duration::from_secs(240);
+/// How long a drain may take beyond its own delay and timeout.
+const DRAIN_SLACK: Duration = Duration::from_secs(60);
+/// How many ticks in a row a shard may refuse to sleep though nothing happens.
+const SPIN_MAX: u32 = 10_000;
+
+/// What a world was like.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// Everything that happened, as a hash.
+    pub trace: u64,
+    /// Messages said.
+    pub said: usize,
+    /// Messages heard, by all subscribers together.
+    pub heard: usize,
+    /// Stays of subscribers.
+    pub stays: usize,
+    /// Messages that policies dropped or cuts left out.
+    pub dropped: u64,
+    /// Ticks of all shards.
+    pub ticks: u64,
+    /// Virtual time it took.
+    pub took: Duration,
+}
+
+struct Seat {
+    plan: ClientPlan,
+    client: Box<dyn Client>,
+    pace: Pace,
+    read: usize,
+    noticed: bool,
+}
+
+struct World {
+    plan: Plan,
+    rng: Rng,
+    net: Rc<RefCell<Net>>,
+    shards: Vec<Shard<SimDriver>>,
+    spins: Vec<u32>,
+    ticks: u64,
+    control: Control,
+    /// By wire.
+    seats: BTreeMap<WireId, Seat>,
+    oracle: Oracle,
+    harsh: bool,
+}
+
+/// The control thread.
+struct Control {
+    port: ControlPort,
+    to_ask: Vec<(usize, Ask)>,
+    /// Since the last look at whether the shards sleep.
+    has_asked: bool,
+    said: BTreeMap<u64, MessageId>,
+    snapshots: Vec<Option<Snapshot>>,
+    drained: Vec<bool>,
+}
+
+/// Runs the world of `plan` from its beginning to its end. `Err`: everything that was wrong.
+pub fn run(plan: Plan) -> Result<Outcome, Vec<String>> {
+    let mut world = World::new(plan);
+    world.live()?;
+    world.calm_down()?;
+    let dropped = world.survey()?;
+    world.drain()?;
+    world.check_home()?;
+    let (said, heard, stays) = world.oracle.tally();
+    let net = world.net.borrow();
+    let took = net.now.since(Time::ZERO);
+    Ok(Outcome { trace: net.trace.hash(), said, heard, stays, dropped, ticks: world.ticks, took })
+}
+
+impl World {
+    fn new(plan: Plan) -> World {
+        let mut rng = Rng::new(plan.seed ^ 0x6d6f_6f6e);
+        let net = Rc::new(RefCell::new(Net::new(plan.shards, plan.user_timeout, rng.fork())));
+        let bells: Vec<Arc<SimBell>> = (0..plan.shards).map(|_| Arc::default()).collect();
+        let key: Vec<u8> = (0..2).flat_map(|_| rng.draw().to_le_bytes()).collect();
+        let key = HashKey::new(key.try_into().expect("two times eight bytes"));
+        let rung = bells.iter().map(|bell| Arc::clone(bell) as Arc<dyn Bell>).collect();
+        let mesh = Mesh::new(rung, Arc::<SimBell>::default(), plan.lane, key);
+        let shards = mesh.shards.into_iter().zip(bells).enumerate().map(|(number, (port, bell))| {
+            let net = Rc::clone(&net);
+            let driver = SimDriver::new(plan.seed, number, plan.driver, net, bell, rng.fork());
+            Shard::new(driver, 1, plan.gate.clone(), port)
+        });
+        let shards: Vec<_> = shards.collect();
+        let control = Control {
+            port: mesh.control,
+            to_ask: Vec::new(),
+            has_asked: false,
+            said: BTreeMap::new(),
+            snapshots: vec![None; plan.shards],
+            drained: vec![false; plan.shards],
+        };
+        let harsh = !plan.is_calm();
+        let spins = vec![0; plan.shards];
+        World {
+            plan,
+            rng,
+            net,
+            shards,
+            spins,
+            ticks: 0,
+            control,
+            seats: BTreeMap::new(),
+            oracle: Oracle::default(),
+            harsh,
+        }
+    }
+
+    // The four stages.
+
+    fn live(&mut self) -> Result<(), Vec<String>> {
+        let mut guests = self.plan.clients.clone();
+        guests.sort_by_key(|guest| guest.at);
+        let start = self.now();
+        let mut speeches: Vec<Time> =
+            (0..self.plan.control_messages).map(|_| start + self.rng.millis(0, 8000)).collect();
+        speeches.sort_unstable();
+        for guest in guests {
+            let at = start + guest.at;
+            while speeches.first().is_some_and(|speech| *speech <= at) {
+                self.run_until(speeches.remove(0))?;
+                self.control_says();
+            }
+            self.run_until(at)?;
+            self.seat(guest);
+        }
+        for speech in speeches {
+            self.run_until(speech)?;
+            self.control_says();
+        }
+        self.run_until(start + ACTIVITY)
+    }
+
+    /// Slow readers read all; nobody but who stays may still be there.
+    fn calm_down(&mut self) -> Result<(), Vec<String>> {
+        for (wire, seat) in &mut self.seats {
+            if let Pace::Slow { .. } = seat.pace {
+                seat.pace = Pace::Fast;
+                let now = self.net.borrow().now;
+                self.net.borrow_mut().schedule(now, Due::Down(*wire));
+            }
+        }
+        let until = self.now() + CALMING;
+        self.run_until(until)?;
+        let wires: Vec<WireId> = self.seats.keys().copied().collect();
+        for wire in wires {
+            let Some(seat) = self.seats.get(&wire) else { continue };
+            let reads = matches!(seat.pace, Pace::Fast) && self.net.borrow().wires[wire].peer == Peer::Open;
+            if let Some(what) = seat.client.is_owed().filter(|_| reads && !seat.noticed) {
+                self.oracle.fault(format!("client {wire} still waits for {what}: {:?}", seat.plan));
+            }
+            if reads {
+                self.with(wire, |client, hands| client.settle(hands));
+            } else {
+                // What lies unread at one that has stopped to read proves nothing.
+                self.with(wire, |client, hands| client.abandon(hands));
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges what was heard, with the gateway's own word on what it dropped.
+    fn survey(&mut self) -> Result<u64, Vec<String>> {
+        for shard in 0..self.plan.shards {
+            self.control.to_ask.push((shard, Ask::Snapshot));
+        }
+        let until = self.now() + Duration::from_secs(1);
+        self.run_until(until)?;
+        let (mut dropped, mut cut) = (0, 0);
+        for shot in &self.control.snapshots {
+            let Some(shot) = shot else {
+                return Err(vec![String::from("a shard did not answer the control thread")]);
+            };
+            for sample in
+                shot.samples.iter().filter(|sample| sample.name == "moongate_messages_dropped_total")
+            {
+                if sample.labels.iter().any(|(_, value)| value == "outbox_full_cut") {
+                    cut += sample.value as u64;
+                } else {
+                    dropped += sample.value as u64;
+                }
+            }
+        }
+        if self.plan.is_calm() && dropped + cut > 0 {
+            self.oracle
+                .fault(format!("everybody kept up, yet {dropped} messages were dropped and {cut} cut"));
+        }
+        let faults = self.oracle.judge(Promise { unbroken: dropped == 0 });
+        if faults.is_empty() { Ok(dropped + cut) } else { Err(faults) }
+    }
+
+    fn drain(&mut self) -> Result<(), Vec<String>> {
+        self.harsh = true;
+        for shard in 0..self.plan.shards {
+            self.control.to_ask.push((shard, Ask::Drain));
+        }
+        let gate = &self.plan.gate;
+        let until = self.now() + gate.drain_delay + gate.drain_timeout + gate.close_timeout + DRAIN_SLACK;
+        self.run_until(until)?;
+        if let Some(shard) = self.control.drained.iter().position(|drained| !drained) {
+            let left = self.shards[shard].connections();
+            return Err(vec![format!("shard {shard} has not drained: {left} connections are left")]);
+        }
+        for shard in 0..self.plan.shards {
+            self.control.to_ask.push((shard, Ask::Stop));
+        }
+        let until = self.now() + Duration::from_secs(1);
+        self.run_until(until)?;
+        let faults = self.oracle.judge(Promise { unbroken: false });
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    fn check_home(&mut self) -> Result<(), Vec<String>> {
+        let mut faults = Vec::new();
+        for (number, shard) in self.shards.iter_mut().enumerate() {
+            if !shard.is_stopped() {
+                faults.push(format!("shard {number} has not stopped"));
+            }
+            if shard.connections() != 0 || shard.memory_bytes() != 0 {
+                let (connections, bytes) = (shard.connections(), shard.memory_bytes());
+                faults.push(format!("shard {number} keeps {connections} connections and {bytes} bytes"));
+            }
+            faults.extend(shard.driver_mut().check_home().err());
+        }
+        for (wire, entry) in self.net.borrow().wires.iter().enumerate() {
+            if entry.server == Server::Open {
+                faults.push(format!("wire {wire} is open still"));
+            }
+        }
+        if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    // Time.
+
+    fn now(&self) -> Time {
+        self.net.borrow().now
+    }
+
+    /// Lets everything happen that is due before or at `until`.
+    fn run_until(&mut self, until: Time) -> Result<(), Vec<String>> {
+        // A shard that is about to sleep may still move an ask into a lane that has room again, so only a second round
+        // in which all would sleep is the last.
+        let mut quiet_rounds = 0;
+        loop {
+            self.happen();
+            self.tick_all()?;
+            let next = self.net.borrow().next_due();
+            let (busy, wakes) = self.shards_want();
+            quiet_rounds = if busy { 0 } else { quiet_rounds + 1 };
+            if next.is_some_and(|at| at <= self.now()) {
+                continue;
+            }
+            if quiet_rounds < 2 {
+                // Work takes time too.
+                let span = Duration::from_nanos(self.rng.between(500, 50_000) as u64);
+                let now = self.now() + span;
+                self.net.borrow_mut().now = next.map_or(now, |at| at.min(now));
+                continue;
+            }
+            let at = [next, wakes].into_iter().flatten().min().unwrap_or(until).max(self.now());
+            if at >= until {
+                self.net.borrow_mut().now = until;
+                return Ok(());
+            }
+            self.net.borrow_mut().now = at;
+            quiet_rounds = 0;
+        }
+    }
+
+    /// Whether a shard would not sleep, and when the first of them wants to wake.
+    fn shards_want(&mut self) -> (bool, Option<Time>) {
+        let mut busy = std::mem::take(&mut self.control.has_asked);
+        let mut wakes: Option<Time> = None;
+        for shard in self.shards.iter_mut().filter(|shard| !shard.is_stopped()) {
+            let Some(waited) = shard.driver_mut().waited() else { return (true, None) };
+            busy |= !waited.slept;
+            wakes = [wakes, waited.until].into_iter().flatten().min();
+        }
+        (busy, wakes)
+    }
+
+    fn tick_all(&mut self) -> Result<(), Vec<String>> {
+        let mut order: Vec<usize> = (0..self.shards.len()).collect();
+        self.rng.shuffle(&mut order);
+        for number in order {
+            let shard = &mut self.shards[number];
+            if shard.is_stopped() {
+                continue;
+            }
+            self.ticks += 1;
+            shard.tick();
+            let idle = shard.driver_mut().waited().is_some_and(|waited| waited.events == 0 && !waited.slept);
+            self.spins[number] = if idle { self.spins[number] + 1 } else { 0 };
+            if self.spins[number] > SPIN_MAX {
+                return Err(vec![format!("shard {number} does not sleep though nothing happens")]);
+            }
+        }
+        self.control.listen(&mut self.oracle);
+        self.control.ask();
+        Ok(())
+    }
+
+    fn happen(&mut self) {
+        loop {
+            let due = self.net.borrow_mut().pop_due();
+            let Some(due) = due else { return };
+            match due {
+                Due::Arrival(wire) => self.net.borrow_mut().arrive(wire),
+                Due::Up(wire) => self.net.borrow_mut().land_up(wire),
+                Due::Down(wire) => {
+                    if self.net.borrow_mut().land_down(wire) {
+                        self.read(wire);
+                    }
+                }
+                Due::Act(wire) => {
+                    self.read(wire);
+                    self.act(wire);
+                }
+                Due::Break(wire) => {
+                    self.net.borrow_mut().break_wire(wire);
+                    self.read(wire);
+                }
+                Due::GiveUp(wire) => self.net.borrow_mut().give_up(wire),
+                Due::Wake => {}
+            }
+        }
+    }
+
+    // Clients.
+
+    fn seat(&mut self, plan: ClientPlan) {
+        let wire = self.net.borrow_mut().connect(plan.shard, plan.window, plan.delay);
+        let client: Box<dyn Client> = match &plan.role {
+            Role::Socket(plan) => Box::new(Socket::new(plan.clone())),
+            Role::Stream(plan) => Box::new(Stream::new(plan.clone())),
+            Role::Poster(plan) => Box::new(Poster::new(plan.clone())),
+            Role::Rude(topic) => {
+                let message_bytes_max = self.plan.gate.policy.message_bytes_max;
+                Box::new(rude(topic, message_bytes_max, &mut self.rng))
+            }
+        };
+        if let Some(after) = plan.breaks {
+            let at = self.now() + after;
+            self.net.borrow_mut().schedule(at, Due::Break(wire));
+        }
+        let pace = plan.pace;
+        let seat = Seat { plan, client, pace, read: 0, noticed: false };
+        self.seats.insert(wire, seat);
+        self.with(wire, |client, hands| client.begin(hands));
+    }
+
+    fn with(&mut self, wire: WireId, turn: impl FnOnce(&mut dyn Client, &mut Hands<'_>)) {
+        let Some(seat) = self.seats.get_mut(&wire) else { return };
+        let mut net = self.net.borrow_mut();
+        let mut hands =
+            Hands { net: &mut net, oracle: &mut self.oracle, rng: &mut self.rng, wire, harsh: self.harsh };
+        turn(&mut *seat.client, &mut hands);
+    }
+
+    fn act(&mut self, wire: WireId) {
+        let open = self.net.borrow().wires[wire].peer == Peer::Open;
+        let noticed = self.seats.get(&wire).is_none_or(|seat| seat.noticed);
+        if open && !noticed {
+            self.with(wire, |client, hands| client.act(hands));
+        }
+    }
+
+    /// Lets a client read what has arrived, as it reads.
+    fn read(&mut self, wire: WireId) {
+        let Some(seat) = self.seats.get_mut(&wire) else { return };
+        if seat.noticed {
+            return;
+        }
+        let mut net = self.net.borrow_mut();
+        if net.wires[wire].peer != Peer::Open {
+            return;
+        }
+        let now = net.now;
+        let arrived = net.wires[wire].down.arrived.len();
+        let count = match seat.pace {
+            Pace::Fast => arrived,
+            Pace::Slow { bytes, pause } => {
+                if arrived > 0 {
+                    let at = now + self.rng.millis(0, pause);
+                    net.schedule(at, Due::Act(wire));
+                }
+                self.rng.between(0, bytes)
+            }
+            Pace::Stops { after } => after.saturating_sub(seat.read),
+        };
+        let bytes = net.wires[wire].down.read(count, now);
+        seat.read += bytes.len();
+        net.trace.tell(&bytes);
+        let end = net.wires[wire].down.end.filter(|_| net.wires[wire].down.arrived.is_empty());
+        drop(net);
+        if !bytes.is_empty() {
+            self.with(wire, |client, hands| client.hear(&bytes, hands));
+        }
+        if let Some(end) = end {
+            if let Some(seat) = self.seats.get_mut(&wire) {
+                seat.noticed = true;
+            }
+            self.with(wire, |client, hands| {
+                client.end(end, hands);
+                hands.net.close(hands.wire);
+            });
+        }
+    }
+
+    // The control thread.
+
+    fn control_says(&mut self) {
+        let topic = self.plan.topics[self.rng.below(self.plan.topics.len())].clone();
+        let now = self.now();
+        let (message, payload) = self.oracle.says(&topic, moongate_wire::Kind::Text, b"control", now);
+        self.oracle.must_be_ordered(message);
+        let name = self.control.port.name(&topic);
+        let token = Token(message as u64);
+        self.control.said.insert(token.0, message);
+        let publish = Publish { name: name.clone(), kind: Kind::Text, payload: payload.into(), token };
+        self.control.to_ask.push((name.home(self.plan.shards), Ask::Publish(publish)));
+    }
+}
+
+impl Control {
+    fn ask(&mut self) {
+        self.has_asked |= !self.to_ask.is_empty();
+        for (shard, ask) in std::mem::take(&mut self.to_ask) {
+            // What finds its lane full waits, and what comes behind it for the same shard too.
+            if self.to_ask.iter().any(|(other, _)| *other == shard) {
+                self.to_ask.push((shard, ask));
+            } else if let Err(Full(ask)) = self.port.ask(shard, ask) {
+                self.to_ask.push((shard, ask));
+            }
+        }
+    }
+
+    fn listen(&mut self, oracle: &mut Oracle) {
+        while let Some((shard, tell)) = self.port.next_tell() {
+            match tell {
+                Tell::Ordered(ordered) => match self.said.remove(&ordered.token.0) {
+                    Some(message) => oracle.placed(message, (ordered.epoch, ordered.offset)),
+                    None => oracle.fault(format!("token {:?} was answered twice", ordered.token)),
+                },
+                Tell::Snapshot(snapshot) => self.snapshots[shard] = Some(*snapshot),
+                Tell::Drained => {
+                    if std::mem::replace(&mut self.drained[shard], true) {
+                        oracle.fault(format!("shard {shard} drained twice"));
+                    }
+                }
+                other => oracle.fault(format!("shard {shard} told the control thread {other:?}")),
+            }
+        }
+    }
+}
