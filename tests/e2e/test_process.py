@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -147,12 +149,38 @@ def test_readiness_goes_first_and_a_second_signal_ends_it(start):
         until("/readyz to say no", lambda: get(gateway.listen, "/readyz").status == 503)
         assert get(gateway.control, "/readyz").status == 503
         assert get(gateway.listen, "/healthz").status == 200
-        for number in range(10):
-            with open_websocket(gateway.listen, "/topics/late") as late:
-                late.send(raw.frame(raw.TEXT, b"still served"))
-                assert client.frame() == (raw.TEXT, b"still served"), f"newcomer {number}, whichever shard took it"
+        with open_websocket(gateway.listen, "/topics/late") as late:
+            late.send(raw.frame(raw.TEXT, b"still served"))
+            assert client.frame() == (raw.TEXT, b"still served")
+            gateway.signal(signal.SIGTERM)
+            gateway.wait()
+
+
+def test_the_signal_itself_refuses_nobody(start):
+    """One client stays connected, so the delay holds for all shards, also for those that have nobody."""
+    gateway = start(SHARDS="4", DRAIN_DELAY="10m", DRAIN_TIMEOUT="10m")
+    answers: list[int | str] = []
+    told = threading.Event()
+
+    def ask():
+        after = 0
+        while after < 50:
+            after += told.is_set()
+            try:
+                answers.append(get(gateway.listen, "/healthz").status)
+            except (AssertionError, OSError) as error:
+                answers.append(repr(error))
+
+    with open_websocket(gateway.listen, "/topics/late"), ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(ask) for _ in range(8)]
+        until("the askers to be at it", lambda: len(answers) > 100)
+        gateway.signal(signal.SIGTERM)
+        told.set()
+        for one in asking:
+            one.result(60)
         gateway.signal(signal.SIGTERM)
         gateway.wait()
+    assert set(answers) == {200}
 
 
 def test_a_hangup_never_ends_it(start):
