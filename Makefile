@@ -3,9 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
+# The steps of a verb build in the same place and load the same cores: in order, also under -j.
+.NOTPARALLEL:
 
 # How many seeds `make sim` tries; each is a world of its own.
 SEEDS ?= 100
+FROM ?= 0
 # What `make load` runs: fanout, echo or idle, with any of its options.
 LOAD ?= fanout
 # What `make bench` runs: all, or those whose name contains this.
@@ -16,7 +19,7 @@ E2E ?=
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run build test check fmt lint unit loom e2e sim bench load
+.PHONY: help run build test check fmt fmt-check lint unit loom e2e sim bench load
 
 help: ## List these verbs.
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -35,7 +38,6 @@ check: fmt-check lint unit ## The quick part of test: format, lints, unit tests.
 fmt: ## Format the code.
 	cargo fmt --all
 
-.PHONY: fmt-check
 fmt-check:
 	cargo fmt --all --check
 
@@ -50,15 +52,15 @@ loom: ## The lane in every order that threads can run.
 
 e2e: ## The end-to-end tests, on the real kernel.
 	tests/install.sh
-	cargo build --profile checked --workspace --bins
+	cargo build --profile checked -p moongate
 	@target/test-env/bin/python -m pytest tests/e2e $(E2E)
 
-sim: ## The simulation with SEEDS=100 seeds.
-	SEEDS=$(SEEDS) cargo test --profile checked -p moongate-sim -- --nocapture
+sim: ## The simulation with SEEDS=100 seeds from FROM=0 on; a failure says which seed replays it.
+	cargo run --profile checked -p moongate-sim --bin sim -- --seeds $(SEEDS) --from $(FROM)
 
 bench: ## The micro-benchmarks; BENCH=name picks some.
 	cargo bench -p moongate-benches -- $(BENCH)
 
-load: ## A load scenario: LOAD="fanout|echo|idle [options]".
+load: ## A load scenario on a gateway of its own: LOAD="fanout|echo|idle [options]".
 	cargo build --release -p moongate -p moongate-load
-	target/release/moongate-load $(LOAD)
+	loadtest/scripts/with-gateway target/release/moongate-load $(LOAD)
