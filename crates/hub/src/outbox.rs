@@ -114,9 +114,15 @@ impl Outboxes {
 
     /// Adds bytes of the connection's own behind all that waits. Ignored once the outbox is sealed.
     pub fn push(&mut self, slot: u32, bytes: Bytes) {
-        if !self.table[slot as usize].sealed && !bytes.is_empty() {
-            self.append(slot, Segment::whole(bytes));
+        let outbox = &mut self.table[slot as usize];
+        if outbox.sealed || bytes.is_empty() {
+            return;
         }
+        // A pong that is due goes first: these may be the last words, a Close, which nothing may follow.
+        if let Waiting::Many(many) = &mut outbox.waiting {
+            many.segments.extend(many.pong.take().map(Segment::whole));
+        }
+        self.append(slot, Segment::whole(bytes));
     }
 
     /// Adds a pong, in place of one that has not gone out yet.

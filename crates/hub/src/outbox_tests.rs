@@ -109,6 +109,19 @@ fn pongs_are_coalesced_and_never_split_a_message() {
 }
 
 #[test]
+fn a_pong_goes_before_the_last_words() {
+    let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+    outboxes.deliver(SLOT, run(&["message,"]), Time::ZERO);
+    outboxes.push_pong(SLOT, own("<pong1>"));
+    outboxes.push_pong(SLOT, own("<pong2>"));
+    outboxes.push(SLOT, own("<close>"));
+    outboxes.seal(SLOT);
+    assert_eq!(outboxes.waiting_bytes(), 22);
+    assert_eq!(drain(&mut outboxes), "message,<pong2><close>");
+    assert_eq!(outboxes.waiting_bytes(), 0);
+}
+
+#[test]
 fn a_sealed_outbox_takes_nothing_more() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
     outboxes.push(SLOT, own("close"));
