@@ -73,6 +73,11 @@ enum Stage {
 enum Drain {
     ToAsk,
     Asked,
+    /// It has begun, with so many connections.
+    Announced(usize),
+    /// Nobody is connected anywhere: it need not wait for its drain delay.
+    ToLeave,
+    Leaving,
     Done,
 }
 
@@ -183,6 +188,7 @@ impl Clerk {
                 }
                 Tell::Topics(page) => self.lists.answered(shard, *page),
                 Tell::Snapshot(snapshot) => self.snapshots.answered(shard, *snapshot),
+                Tell::Announced { connections } => self.announced(shard, connections),
                 Tell::Drained => self.drained(shard),
                 Tell::Subscribed { .. } | Tell::Refused { .. } | Tell::Run { .. } => {
                     unreachable!("the control thread subscribes to nothing")
@@ -199,11 +205,23 @@ impl Clerk {
         }
     }
 
+    fn announced(&mut self, shard: usize, connections: usize) {
+        let Stage::Draining(drains) = &mut self.stage else {
+            unreachable!("a shard announces its drain when asked to")
+        };
+        drains[shard] = Drain::Announced(connections);
+        if drains.iter().all(|drain| *drain == Drain::Announced(0)) {
+            debug!("nobody is connected");
+            drains.fill(Drain::ToLeave);
+        }
+    }
+
     fn drained(&mut self, shard: usize) {
         let Stage::Draining(drains) = &mut self.stage else {
             unreachable!("a shard drains when asked to, once")
         };
-        assert!(drains[shard] == Drain::Asked, "shard {shard} says that it has drained, unasked or again");
+        let asked = !matches!(drains[shard], Drain::ToAsk | Drain::Done);
+        assert!(asked, "shard {shard} says that it has drained, unasked or again");
         drains[shard] = Drain::Done;
         debug!(shard, "drained");
         if drains.iter().all(|drain| *drain == Drain::Done) {
@@ -250,6 +268,10 @@ impl Clerk {
             Stage::Draining(drains) if drains[shard] == Drain::ToAsk => {
                 self.port.ask(shard, Ask::Drain)?;
                 drains[shard] = Drain::Asked;
+            }
+            Stage::Draining(drains) if drains[shard] == Drain::ToLeave => {
+                self.port.ask(shard, Ask::Leave)?;
+                drains[shard] = Drain::Leaving;
             }
             Stage::Stopping(told) if !told[shard] => {
                 self.port.ask(shard, Ask::Stop)?;

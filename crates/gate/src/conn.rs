@@ -90,8 +90,9 @@ pub(crate) struct Speaking {
     /// Payload bytes published and not yet ordered.
     pub(crate) window: u32,
     pub(crate) paused: bool,
-    /// Whether anything came in since the timer was last looked at.
-    pub(crate) heard: bool,
+    /// When anything last came in, in milliseconds of the driver's time.
+    pub(crate) heard_millis: u32,
+    /// Whether a ping is out and nothing has come in since.
     pub(crate) awaits_pong: bool,
 }
 
@@ -105,15 +106,23 @@ pub(crate) enum Place {
 }
 
 impl Speaking {
-    pub(crate) fn new(place: Place) -> Speaking {
+    pub(crate) fn new(place: Place, now_millis: u32) -> Speaking {
         Speaking {
             decoder: Decoder::default(),
             place,
             window: 0,
             paused: false,
-            heard: false,
+            heard_millis: now_millis,
             awaits_pong: false,
         }
+    }
+}
+
+impl Speaking {
+    /// Anything from the peer is a sign of life.
+    pub(crate) fn hears(&mut self, now_millis: u32) {
+        self.heard_millis = now_millis;
+        self.awaits_pong = false;
     }
 }
 

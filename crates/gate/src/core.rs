@@ -102,6 +102,11 @@ impl Core {
         self.conns.put(id, mode);
     }
 
+    /// Now in milliseconds, short enough to be kept for every connection; wraps after 49 days.
+    pub(crate) fn now_millis(&self) -> u32 {
+        (self.now.as_nanos() / 1_000_000) as u32
+    }
+
     pub(crate) fn after(&self, span: Duration) -> Time {
         self.now + span
     }

@@ -46,6 +46,14 @@ impl Core {
     pub(crate) fn begin_drain(&mut self) {
         if !self.drain.is_begun() {
             self.drain = Drain::Announced { until: self.after(self.config.drain_delay) };
+            self.hub.announced(self.conns.len());
+        }
+    }
+
+    /// Nobody is connected to any shard, so nobody needs the delay.
+    pub(crate) fn leave_at_once(&mut self) {
+        if let Drain::Announced { until } = &mut self.drain {
+            *until = self.now;
         }
     }
 
@@ -53,7 +61,8 @@ impl Core {
     pub(crate) fn drain_on(&mut self, random: &mut dyn FnMut() -> u64) -> Option<Time> {
         match std::mem::take(&mut self.drain) {
             Drain::No => None,
-            Drain::Announced { until } if until > self.now && self.conns.len() > 0 => {
+            // Also without connections of its own: those who come must find every listener there.
+            Drain::Announced { until } if until > self.now => {
                 self.drain = Drain::Announced { until };
                 Some(until)
             }

@@ -230,7 +230,7 @@ impl Core {
     fn begin_speaking(&mut self, id: ConnId, place: Place, early: &mut [u8]) -> Mode {
         self.counts.switched += 1;
         self.wheel.set(id.slot(), self.after(self.config.ping_interval));
-        self.read_frames(id, Speaking::new(place), early)
+        self.read_frames(id, Speaking::new(place, self.now_millis()), early)
     }
 
     fn begin_streaming(&mut self, id: ConnId, subscription: SubscriptionId) -> Mode {

@@ -45,16 +45,21 @@ impl Core {
 
     /// A WebSocket that was silent for an interval is asked; one that does not answer is gone.
     fn look_after(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
-        let heard = std::mem::take(&mut speaking.heard) || speaking.paused;
-        if speaking.awaits_pong && !heard {
+        let silent = u64::from(self.now_millis().wrapping_sub(speaking.heard_millis));
+        let left = self.config.ping_interval.saturating_sub(Duration::from_millis(silent));
+        let span = if speaking.paused {
+            // We do not listen, so nothing can be expected of it.
+            self.config.ping_interval
+        } else if speaking.awaits_pong {
             self.counts.ended(End::Silent);
             return self.abort_now(id, Mode::Speaking(speaking));
-        }
-        speaking.awaits_pong = !heard;
-        let span = if heard { self.config.ping_interval } else { self.config.pong_timeout };
-        if speaking.awaits_pong {
+        } else if left > Duration::ZERO {
+            left
+        } else {
+            speaking.awaits_pong = true;
             self.push_fixed(id, self.ping.clone());
-        }
+            self.config.pong_timeout
+        };
         self.wheel.set(id.slot(), self.after(span));
         Mode::Speaking(speaking)
     }

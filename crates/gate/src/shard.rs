@@ -192,6 +192,7 @@ impl<D: Driver> Shard<D> {
                     core.hub.report(snapshot);
                 }
                 Command::Drain => core.begin_drain(),
+                Command::Leave => core.leave_at_once(),
                 Command::Stop => self.stopped = true,
             }
         }

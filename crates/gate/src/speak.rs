@@ -28,7 +28,7 @@ const TOPICS_FULL: Unwelcome =
 impl Core {
     /// Frames, as many as came in. Messages go to the hub at once: it collects them until the end of the tick.
     pub(crate) fn read_frames(&mut self, id: ConnId, mut speaking: Speaking, mut bytes: &mut [u8]) -> Mode {
-        speaking.heard = true;
+        speaking.hears(self.now_millis());
         let mut echoes = std::mem::take(&mut self.scratch);
         let ended = loop {
             if bytes.is_empty() {
@@ -159,7 +159,7 @@ impl Core {
     fn resume(&mut self, id: ConnId, speaking: &mut Speaking) {
         speaking.paused = false;
         // It could not be heard while it was paused.
-        speaking.heard = true;
+        speaking.hears(self.now_millis());
         self.wants.push(Want::Resume(id));
     }
 

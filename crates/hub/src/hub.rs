@@ -62,8 +62,10 @@ pub enum Subscribed {
 pub enum Command {
     /// Answer with [`Hub::survey`] by [`Hub::report`].
     Snapshot,
-    /// Begin to drain; when done call [`Hub::drained`].
+    /// Begin to drain: call [`Hub::announced`], and when done [`Hub::drained`].
     Drain,
+    /// Do not wait for the drain delay.
+    Leave,
     /// Leave the loop.
     Stop,
 }
@@ -287,7 +289,7 @@ impl<E: Encode> Hub<E> {
                 }
             }
             Tell::Run { channel, run } => self.deliver(channel, run),
-            Tell::Topics(_) | Tell::Snapshot(_) | Tell::Drained => {
+            Tell::Topics(_) | Tell::Snapshot(_) | Tell::Announced { .. } | Tell::Drained => {
                 unreachable!("only the control thread asks for these")
             }
         }
@@ -326,6 +328,7 @@ impl<E: Encode> Hub<E> {
             }
             Ask::Snapshot => self.commands.push_back(Command::Snapshot),
             Ask::Drain => self.commands.push_back(Command::Drain),
+            Ask::Leave => self.commands.push_back(Command::Leave),
             Ask::Stop => self.commands.push_back(Command::Stop),
         }
     }

@@ -47,9 +47,11 @@ pub enum Ask {
     Topics(u64),
     /// Answered by [`Tell::Snapshot`].
     Snapshot,
-    /// Stop listening after the drain delay and send every connection away. Answered by [`Tell::Drained`] when the
-    /// last one is gone.
+    /// Say not to be ready any more; after the drain delay stop listening and send every connection away. Answered by
+    /// [`Tell::Announced`] at once and by [`Tell::Drained`] when the last one is gone.
     Drain,
+    /// Do not wait for the drain delay to be over: nobody is connected to any shard. Not answered.
+    Leave,
     /// Leave the loop: every shard has drained. Not answered.
     Stop,
 }
@@ -104,6 +106,11 @@ pub enum Tell {
     Topics(Box<TopicsPage>),
     /// What the shard counted.
     Snapshot(Box<Snapshot>),
+    /// The shard has begun to drain.
+    Announced {
+        /// How many connections it has.
+        connections: usize,
+    },
     /// The shard has no connections left and takes no more.
     Drained,
 }

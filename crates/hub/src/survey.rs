@@ -34,7 +34,12 @@ impl<E: Encode> Hub<E> {
         self.tell_control(Tell::Snapshot(Box::new(snapshot)));
     }
 
-    /// Answers [`crate::Command::Drain`].
+    /// Answers [`crate::Command::Drain`] at once.
+    pub fn announced(&mut self, connections: usize) {
+        self.tell_control(Tell::Announced { connections });
+    }
+
+    /// Answers [`crate::Command::Drain`] when nobody is left.
     pub fn drained(&mut self) {
         self.tell_control(Tell::Drained);
     }

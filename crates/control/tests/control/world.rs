@@ -125,7 +125,11 @@ impl Shard {
                         hub.survey(&mut snapshot);
                         hub.report(snapshot);
                     }
-                    Command::Drain => draining = true,
+                    Command::Drain => {
+                        hub.announced(topics.len());
+                        draining = true;
+                    }
+                    Command::Leave => {}
                     Command::Stop => return,
                 }
             }
