@@ -1,0 +1,117 @@
+//! Idle: many connections that hear nothing for a while, and at the end one message each.
+//!
+//! The first connection on each topic says that message itself.
+
+use moongate_wire::frame::Opcode;
+use serde::{Deserialize, Serialize};
+
+use super::{Place, Scenario, Turn, read_message};
+use crate::clock;
+use crate::control::{Control, Progress, Stage};
+use crate::engine::Links;
+use crate::pattern::{Pattern, STAMP_BYTES, Stamp};
+use crate::report::Part;
+
+/// Messages sent in one turn.
+const TURN_MESSAGES_MAX: u32 = 256;
+
+/// What an idle run consists of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Options {
+    pub(crate) connections: u32,
+    pub(crate) topics: u32,
+    /// What the topics' names begin with.
+    pub(crate) name: String,
+    /// How long everything is held, in nanoseconds.
+    pub(crate) hold: u64,
+}
+
+/// One thread's share.
+pub(crate) struct Idle {
+    options: Options,
+    place: Place,
+    pattern: Pattern,
+    /// How often each connection heard its message.
+    times_heard: Vec<u8>,
+    /// The next link that may have to say something.
+    next: u32,
+    progress: Progress,
+}
+
+impl Options {
+    /// How many hear what is said on `topic`.
+    fn audience(&self, topic: u32) -> u64 {
+        self.connections.saturating_sub(topic).div_ceil(self.topics).into()
+    }
+}
+
+impl Idle {
+    pub(crate) fn new(options: Options, place: Place) -> Idle {
+        let times_heard = vec![0; place.count() as usize];
+        let pattern = Pattern::new(STAMP_BYTES);
+        Idle { options, place, pattern, times_heard, next: 0, progress: Progress::default() }
+    }
+
+    /// Lets the next few links that are the first on their topic speak.
+    fn speak(&mut self, links: &mut Links, part: &mut Part) -> Turn {
+        let mut message = Vec::new();
+        for _ in 0..TURN_MESSAGES_MAX {
+            let topic = self.place.number(self.next);
+            if self.next == self.place.count() || topic >= self.options.topics {
+                return Turn { wake_at: None, finished: true };
+            }
+            let now = clock::now();
+            part.first_sent.get_or_insert(now);
+            self.pattern.write(Stamp { publisher: topic, sequence: 0, time: now }, &mut message);
+            links.send(self.next, Opcode::Binary, &message);
+            self.next += 1;
+            self.progress.sent += 1;
+            self.progress.due += self.options.audience(topic);
+        }
+        Turn { wake_at: Some(clock::now()), finished: false }
+    }
+}
+
+impl Scenario for Idle {
+    fn path(&self, number: u32) -> String {
+        format!("/topics/{}-{}", self.options.name, number % self.options.topics)
+    }
+
+    fn hear(&mut self, _: &mut Links, link: u32, opcode: Opcode, payload: &[u8], now: u64, part: &mut Part) {
+        let number = self.place.number(link);
+        let read = read_message(&self.pattern, Opcode::Binary, opcode, payload, part, number);
+        let Some(Stamp { publisher, sequence, time }) = read else { return };
+        if (publisher, sequence) != (number % self.options.topics, 0) {
+            part.faults.corrupted += 1;
+            part.faults.name(|| {
+                format!("corrupted: connection {number} heard message {sequence} of publisher {publisher}")
+            });
+            return;
+        }
+        let times = &mut self.times_heard[link as usize];
+        *times = times.saturating_add(1);
+        if *times == 1 {
+            self.progress.heard += 1;
+        } else {
+            part.faults.doubled += 1;
+            part.faults.name(|| format!("doubled: the message came again on connection {number}"));
+        }
+        part.latency.record(now.saturating_sub(time));
+    }
+
+    fn turn(&mut self, stage: Stage, links: &mut Links, control: &Control, part: &mut Part) -> Turn {
+        let turn = if stage == Stage::Run { self.speak(links, part) } else { Turn::default() };
+        control.add(std::mem::take(&mut self.progress));
+        turn
+    }
+
+    fn report(&mut self, _: &Control, part: &mut Part) {
+        for (index, times) in self.times_heard.iter().enumerate() {
+            if *times == 0 {
+                part.faults.lost += 1;
+                let number = self.place.number(index as u32);
+                part.faults.name(|| format!("lost: connection {number} never heard its message"));
+            }
+        }
+    }
+}
