@@ -23,7 +23,10 @@ pub(crate) fn help() -> String {
             wrap(&description, &mut out);
         }
     }
-    out.push_str("\nExit status: 0 after a drain, 1 when it could not start, 2 when a setting is wrong.\n");
+    out.push_str(
+        "\nExit status: 0 after a drain, 1 when it could not start, 2 when a setting is wrong, and 128 plus the\n\
+         signal's number when a second signal ended it at once.\n",
+    );
     out
 }
 
