@@ -103,7 +103,7 @@ impl Server {
 
     fn converse(&self, mut stream: TcpStream, path: &str, topic: &Topic, echo: &mut Peer) -> io::Result<()> {
         let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 4096]);
-        let limits = Limits { message_bytes_max: 1 << 20, fragment_overhead: 1 };
+        let limits = Limits { message_bytes_max: 1 << 20, fragment_overhead: 1, deflate: false };
         loop {
             let count = stream.read(&mut buffer)?;
             if count == 0 {
