@@ -170,7 +170,9 @@ impl Core {
         speaking: Speaking,
         close: impl FnOnce(&mut Vec<u8>),
     ) -> Mode {
-        self.push(id, |_, out| close(out));
+        let mut words = Vec::new();
+        close(&mut words);
+        self.hub.outboxes.push_last(id.slot(), Bytes::own(words, &self.meter));
         self.leave_modes_topic(id, &Mode::Speaking(speaking));
         self.flush_and_end(id, false)
     }

@@ -114,15 +114,19 @@ impl Outboxes {
 
     /// Adds bytes of the connection's own behind all that waits. Ignored once the outbox is sealed.
     pub fn push(&mut self, slot: u32, bytes: Bytes) {
-        let outbox = &mut self.table[slot as usize];
-        if outbox.sealed || bytes.is_empty() {
-            return;
+        if !self.table[slot as usize].sealed && !bytes.is_empty() {
+            self.append(slot, Segment::whole(bytes));
         }
-        // A pong that is due goes first: these may be the last words, a Close, which nothing may follow.
+    }
+
+    /// Adds the connection's last words behind all that waits, a pong that is due included, and seals the outbox.
+    pub fn push_last(&mut self, slot: u32, bytes: Bytes) {
+        let outbox = &mut self.table[slot as usize];
         if let Waiting::Many(many) = &mut outbox.waiting {
             many.segments.extend(many.pong.take().map(Segment::whole));
         }
-        self.append(slot, Segment::whole(bytes));
+        self.push(slot, bytes);
+        self.seal(slot);
     }
 
     /// Adds a pong, in place of one that has not gone out yet.

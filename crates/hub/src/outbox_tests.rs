@@ -114,8 +114,8 @@ fn a_pong_goes_before_the_last_words() {
     outboxes.deliver(SLOT, run(&["message,"]), Time::ZERO);
     outboxes.push_pong(SLOT, own("<pong1>"));
     outboxes.push_pong(SLOT, own("<pong2>"));
-    outboxes.push(SLOT, own("<close>"));
-    outboxes.seal(SLOT);
+    outboxes.push_last(SLOT, own("<close>"));
+    outboxes.push_pong(SLOT, own("<pong3>"));
     assert_eq!(outboxes.waiting_bytes(), 22);
     assert_eq!(drain(&mut outboxes), "message,<pong2><close>");
     assert_eq!(outboxes.waiting_bytes(), 0);
