@@ -472,6 +472,7 @@ impl Control {
                     None => oracle.fault(format!("token {:?} was answered twice", ordered.token)),
                 },
                 Tell::Snapshot(snapshot) => self.snapshots[shard] = Some(*snapshot),
+                Tell::Announced { .. } => {}
                 Tell::Drained => {
                     if std::mem::replace(&mut self.drained[shard], true) {
                         oracle.fault(format!("shard {shard} drained twice"));

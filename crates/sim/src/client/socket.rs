@@ -166,7 +166,8 @@ impl Socket {
                 encode_masked(Opcode::Close, true, mask(hands.rng), &payload, &mut out);
                 if hands.rng.chance(20) {
                     // E8: what comes after a Close is ignored.
-                    self.encode(Kind::Text, b"after Close", hands.rng, &mut out);
+                    encode_masked(Opcode::Text, true, mask(hands.rng), b"after Close", &mut out);
+                    encode_masked(Opcode::Ping, true, mask(hands.rng), b"after Close", &mut out);
                 }
                 hands.say(&out);
                 self.state = State::Closing;
