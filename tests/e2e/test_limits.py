@@ -84,8 +84,8 @@ def test_other_policies_drop_whole_messages_and_keep_the_connection(start, polic
 
 
 def test_pings_are_sent_and_who_answers_stays(start):
-    """K5."""
-    gateway = start(PING_INTERVAL="1s", PONG_TIMEOUT="1s")
+    """K5: one ping an interval, however long an answer might have taken."""
+    gateway = start(PING_INTERVAL="1s", PONG_TIMEOUT="10m")
     with open_websocket(gateway.listen, "/topics/pings") as polite:
         for _ in range(4):
             opcode, data = polite.frame()
