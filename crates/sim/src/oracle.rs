@@ -221,7 +221,12 @@ impl Oracle {
                     && !session.seen.contains(id)
             });
             if let Some((id, _)) = missed {
-                faults.push(format!("session {index} never heard message {id}, said after it had joined"));
+                let (joined, said) = (session.joined_at, self.messages[id].said_at);
+                let last = session.heard.last();
+                faults.push(format!(
+                    "session {index}, which joined {} at {joined:?}, never heard message {id} of {said:?}, last {last:?}",
+                    session.topic,
+                ));
             }
         }
     }

@@ -51,8 +51,9 @@ fn what_was_said_after_the_101_must_be_heard() {
     assert!(oracle.judge(UNBROKEN).is_empty(), "nobody knows that they were ordered");
     oracle.must_be_ordered(early);
     oracle.must_be_ordered(late);
-    let expect = format!("session {stays} never heard message {late}, said after it had joined");
-    assert_eq!(oracle.judge(UNBROKEN), [expect]);
+    let faults = oracle.judge(UNBROKEN);
+    let expect = [format!("session {stays},"), format!("never heard message {late} ")];
+    assert!(faults.len() == 1 && expect.iter().all(|part| faults[0].contains(part)), "{faults:?}");
     oracle.hears(stays, Kind::Text, &payload, None);
     assert!(oracle.judge(UNBROKEN).is_empty(), "{elsewhere} is another topic");
 }

@@ -286,12 +286,13 @@ impl World {
                 self.net.borrow_mut().now = next.map_or(now, |at| at.min(now));
                 continue;
             }
-            let at = [next, wakes].into_iter().flatten().min().unwrap_or(until).max(self.now());
+            // Work may have taken the clock past `until`; it never goes back.
+            let now = self.now();
+            let at = [next, wakes].into_iter().flatten().min().map_or(until, |at| at.min(until)).max(now);
+            self.net.borrow_mut().now = at;
             if at >= until {
-                self.net.borrow_mut().now = until;
                 return Ok(());
             }
-            self.net.borrow_mut().now = at;
             quiet_rounds = 0;
         }
     }
