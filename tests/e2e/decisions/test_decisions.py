@@ -238,6 +238,7 @@ def test_b25_while_the_gateway_stops(start):
         answer = waiting.answer()
         check_problem(answer, 503)
         assert int(answer.one("Retry-After")) > 0
+    assert gateway.wait() == 0, gateway.log
 
 
 def test_b26_100_comes_before_the_content(gateway):
