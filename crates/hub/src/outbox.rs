@@ -79,6 +79,8 @@ struct Many {
     segments: VecDeque<Segment>,
     /// The newest pong that is due: an older one it replaces was never sent (RFC 6455 §5.5.3 allows that).
     pong: Option<Bytes>,
+    /// How many segments at the front came back from a send, an older pong perhaps the last of them.
+    returned: usize,
 }
 
 /// The outboxes of a shard's connections, by slot.
@@ -349,11 +351,13 @@ impl Waiting {
             Waiting::One(segment) => Some(Chain::One(segment)),
             Waiting::Many(mut many) => {
                 // A pong follows whole messages, so it may end any chain; one that is cut short keeps a place for it.
-                let pong = many.pong.take();
+                // But it must not overtake an older one, so what came back goes first, all of it.
+                let returned = std::mem::take(&mut many.returned);
+                let pong = if returned < CHAIN_SEGMENTS_MAX { many.pong.take() } else { None };
                 let count = many.segments.len().min(CHAIN_SEGMENTS_MAX - usize::from(pong.is_some()));
                 let mut segments: Vec<Segment> = many.segments.drain(..count).collect();
                 segments.extend(pong.map(Segment::whole));
-                if !many.segments.is_empty() {
+                if !many.segments.is_empty() || many.pong.is_some() {
                     *self = Waiting::Many(many);
                 }
                 match segments.len() {
@@ -387,6 +391,7 @@ impl Waiting {
             return;
         }
         let many = self.many();
+        many.returned = rest.len();
         for segment in rest.into_iter().rev() {
             many.segments.push_front(segment);
         }

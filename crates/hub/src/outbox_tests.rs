@@ -109,6 +109,19 @@ fn pongs_are_coalesced_and_never_split_a_message() {
 }
 
 #[test]
+fn a_pong_does_not_overtake_an_older_one() {
+    let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+    for _ in 0..CHAIN_SEGMENTS_MAX + 3 {
+        outboxes.push(SLOT, own("ab"));
+    }
+    outboxes.push_pong(SLOT, own("1"));
+    assert_eq!(send(&mut outboxes, 1), "a", "of a chain that ends with a pong");
+    outboxes.push_pong(SLOT, own("2"));
+    let rest = drain(&mut outboxes);
+    assert!(rest.find('1') < rest.find('2'), "{rest}");
+}
+
+#[test]
 fn a_pong_goes_before_the_last_words() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
     outboxes.deliver(SLOT, run(&["message,"]), Time::ZERO);
