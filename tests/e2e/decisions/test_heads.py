@@ -1,6 +1,7 @@
 """Section A of docs/protocol.md: each line of it as raw bytes, sent to the running program."""
 
 import email.utils
+import socket
 import time
 
 import pytest
@@ -251,8 +252,27 @@ def test_a31_cut_in_two_at_every_byte(gateway):
             assert connection.frame() == (raw.TEXT, b"second")
 
 
-def test_a33_no_100_for_http_1_0(gateway):
-    """A34: an interim answer goes only to who can know what it is."""
+def test_a30_the_answer_arrives_while_the_client_still_sends(gateway):
+    """The end comes in stages, so that no reset eats the 413."""
+    with Connection(gateway.listen) as connection:
+        connection.send(plain("Content-Length: 5000000", **POST).replace(b"HOST", gateway.host.encode()))
+        for _ in range(24):
+            connection.send(b"x" * 8192)
+            time.sleep(0.002)
+        answer = connection.answer()
+        assert answer.status == 413 and len(answer.body) == int(answer.one("Content-Length"))
+
+
+def test_a30_who_has_asked_may_close_its_side(gateway):
+    """RFC 9112 §9.6: a client that is done with sending still gets its answer."""
+    with Connection(gateway.listen) as connection:
+        connection.send(SECOND.replace(b"HOST", gateway.host.encode()))
+        connection.socket.shutdown(socket.SHUT_WR)
+        assert connection.answer().status == 200
+
+
+def test_a34_no_100_for_http_1_0(gateway):
+    """An interim answer goes only to who can know what it is."""
     request = head(f"POST {PATH} HTTP/1.0", f"Host: {gateway.host}", "Expect: 100-continue", "Content-Length: 5")
     assert exchange(gateway.listen, request + b"hello").status == 200
 
