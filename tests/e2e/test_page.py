@@ -84,9 +84,9 @@ def tab(browser, gateway):
         context.close()
 
 
-def test_two_tabs_are_a_chat(gateway, tab, topic, shelf):
-    one = tab().open(f"/topics/{topic}").is_open()
-    other = tab(color_scheme="dark").open(f"/topics/{topic}").is_open()
+def test_two_tabs_are_a_chat(tab, shelf):
+    one = tab().open("/topics/garden").is_open()
+    other = tab(color_scheme="dark").open("/topics/garden").is_open()
     one.say("The moon is up over the east wall.")
     other.heard("The moon is up over the east wall.")
     other.say("Seen from here too.")
