@@ -163,7 +163,8 @@ impl Outboxes {
         self.mark_dirty(slot);
     }
 
-    /// Forgets what waits and has not begun, as when a subscriber is cut. What is in flight stays.
+    /// Forgets what waits, as when a subscriber is cut, but for a message that has begun or, if they come first, bytes of
+    /// the connection's own: nothing can be said before the answer to its request. What is in flight stays.
     pub fn cut(&mut self, slot: u32) {
         let outbox = &mut self.table[slot as usize];
         let before = outbox.waiting_bytes;
@@ -173,10 +174,10 @@ impl Outboxes {
             Waiting::Many(mut many) => many.segments.pop_front(),
         };
         outbox.waiting_bytes = 0;
-        if let Some(mut begun) = rest.filter(|segment| !segment.at_message_start()) {
-            begun.truncate(begun.first_message_len());
-            outbox.waiting_bytes = begun.len() as u32;
-            outbox.waiting = Waiting::One(begun);
+        if let Some(mut kept) = rest.filter(|segment| !segment.is_run() || !segment.at_message_start()) {
+            kept.truncate(kept.first_message_len());
+            outbox.waiting_bytes = kept.len() as u32;
+            outbox.waiting = Waiting::One(kept);
         }
         self.waiting_bytes -= u64::from(before - outbox.waiting_bytes);
     }

@@ -158,6 +158,17 @@ fn cut_finishes_the_message_begun_and_forgets_the_rest() {
 }
 
 #[test]
+fn cut_does_not_forget_an_answer_that_has_not_gone_out() {
+    let mut outboxes = outboxes(10, OutboxPolicy::Cut);
+    outboxes.push(SLOT, own("101,"));
+    outboxes.deliver(SLOT, run(&["abcd"]), Time::ZERO);
+    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"]), Time::ZERO), Delivered::Overflow);
+    outboxes.cut(SLOT);
+    outboxes.push_last(SLOT, own("<1013>"));
+    assert_eq!(drain(&mut outboxes), "101,<1013>");
+}
+
+#[test]
 fn an_empty_outbox_takes_any_run() {
     let mut outboxes = outboxes(4, OutboxPolicy::Cut);
     assert_eq!(outboxes.deliver(SLOT, run(&["longer than four"]), Time::ZERO), Delivered::Taken);
