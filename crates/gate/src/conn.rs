@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use moongate_hub::{Kind, SubscriptionId};
 use moongate_io::ConnId;
 use moongate_wire::body::BodyReader;
+use moongate_wire::deflate;
 use moongate_wire::frame::Decoder;
 use moongate_wire::origin::Cors;
 use moongate_wire::scan::Scanner;
@@ -60,7 +61,7 @@ pub(crate) struct Joining {
 
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Joined {
-    WebSocket,
+    WebSocket(Option<deflate::Agreed>),
     EventStream,
 }
 
@@ -86,7 +87,11 @@ pub(crate) struct Ordering {
 /// A WebSocket: all an idle one costs, beside its subscription.
 pub(crate) struct Speaking {
     pub(crate) decoder: Decoder,
+    /// What has come in while a compressed message waits to be inflated. It is not read from meanwhile.
+    pub(crate) stalled: Option<Box<Stalled>>,
     pub(crate) place: Place,
+    /// How messages may be compressed, both ways.
+    pub(crate) deflate: Option<deflate::Agreed>,
     /// Payload bytes published and not yet ordered.
     pub(crate) window: u32,
     pub(crate) paused: bool,
@@ -94,6 +99,16 @@ pub(crate) struct Speaking {
     pub(crate) heard_millis: u32,
     /// Whether a ping is out and nothing has come in since.
     pub(crate) awaits_pong: bool,
+}
+
+/// A compressed message whose turn to be inflated has not come, or which takes more than one tick.
+pub(crate) struct Stalled {
+    pub(crate) kind: Kind,
+    pub(crate) payload: Vec<u8>,
+    /// The frames that came after it.
+    pub(crate) rest: Vec<u8>,
+    /// Whether the peer has sent its FIN after those.
+    pub(crate) peer_ended: bool,
 }
 
 /// Where a WebSocket's messages go.
@@ -106,10 +121,12 @@ pub(crate) enum Place {
 }
 
 impl Speaking {
-    pub(crate) fn new(place: Place, now_millis: u32) -> Speaking {
+    pub(crate) fn new(place: Place, deflate: Option<deflate::Agreed>, now_millis: u32) -> Speaking {
         Speaking {
             decoder: Decoder::default(),
+            stalled: None,
             place,
+            deflate,
             window: 0,
             paused: false,
             heard_millis: now_millis,
@@ -124,6 +141,13 @@ impl Speaking {
         self.heard_millis = now_millis;
         self.awaits_pong = false;
     }
+
+    /// Bytes of memory held for what has not fully arrived or is not inflated.
+    fn held(&self) -> usize {
+        let stalled = self.stalled.as_ref();
+        let stalled = stalled.map_or(0, |stalled| stalled.payload.capacity() + stalled.rest.capacity());
+        self.decoder.held() + stalled
+    }
 }
 
 impl Mode {
@@ -133,7 +157,7 @@ impl Mode {
             Mode::Head(heading) => heading.bytes.capacity(),
             Mode::Joining(joining) => joining.early.capacity(),
             Mode::Body(posting) => posting.body.capacity(),
-            Mode::Speaking(speaking) => speaking.decoder.held(),
+            Mode::Speaking(speaking) => speaking.held(),
             Mode::Vacant
             | Mode::Ordering(_)
             | Mode::Streaming(_)

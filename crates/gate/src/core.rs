@@ -14,6 +14,7 @@ use crate::conn::{Conns, Mode};
 use crate::counts::Counts;
 use crate::drain::Drain;
 use crate::forms::Forms;
+use crate::inflate::Inflation;
 use crate::wheel::Wheel;
 
 /// What a connection wants of the driver, done after its turn.
@@ -41,7 +42,9 @@ pub(crate) struct Core {
     pub(crate) date: Date,
     date_seconds: u64,
     pub(crate) switching: Template,
+    /// For frames of those who did not agree on compression.
     pub(crate) frame_limits: Limits,
+    pub(crate) inflation: Inflation,
     /// The frame every ping is: `89 00`.
     pub(crate) ping: Bytes,
     pub(crate) heartbeat: Bytes,
@@ -62,10 +65,12 @@ impl Core {
         let frame_limits = Limits {
             message_bytes_max: config.policy.message_bytes_max,
             fragment_overhead: FRAGMENT_OVERHEAD_BYTES,
+            deflate: false,
         };
+        let forms = Forms::new(config.policy.deflate_bytes_min);
         Core {
             conns: Conns::new(),
-            hub: Hub::new(&config.hub, Forms, port, meter.clone(), epoch_base),
+            hub: Hub::new(&config.hub, forms, port, meter.clone(), epoch_base),
             wheel: Wheel::new(now),
             meter,
             counts: Counts::default(),
@@ -76,6 +81,7 @@ impl Core {
             date_seconds: 0,
             switching: Template::new(""),
             frame_limits,
+            inflation: Inflation::default(),
             ping: Bytes::fixed(&[0x89, 0]),
             heartbeat: Bytes::fixed(moongate_wire::event::HEARTBEAT),
             scratch: Vec::new(),
@@ -89,6 +95,8 @@ impl Core {
         self.now = now;
         self.busy = false;
         self.hub.begin(now);
+        self.hub.encoder().begin();
+        self.inflation.begin();
         if wall.as_secs() != self.date_seconds {
             self.date_seconds = wall.as_secs();
             self.date = Date::from_unix(wall.as_secs());

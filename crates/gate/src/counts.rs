@@ -17,6 +17,8 @@ pub(crate) enum End {
     Protocol,
     /// It sent text that is none.
     NotText,
+    /// It sent a compressed message that does not inflate by itself.
+    NotDeflate,
     /// It sent a message that is too long.
     TooBig,
     /// It spoke though it may only listen.
@@ -35,10 +37,11 @@ pub(crate) enum End {
     Vanished,
 }
 
-const ENDS: [(End, &str); 11] = [
+const ENDS: [(End, &str); 12] = [
     (End::Peer, "peer_close"),
     (End::Protocol, "protocol_error"),
     (End::NotText, "not_utf8"),
+    (End::NotDeflate, "not_deflate"),
     (End::TooBig, "message_too_big"),
     (End::NotAllowed, "not_allowed"),
     (End::Slow, "outbox_full"),
@@ -147,6 +150,7 @@ impl Core {
         let mut shot = Snapshot::default();
         self.show_connections(&mut shot, driver);
         self.show_answers(&mut shot);
+        self.show_deflate(&mut shot);
         self.hub.survey(&mut shot);
         self.show_driver(&mut shot, driver);
         self.counts.show_ticks(&mut shot);
@@ -220,6 +224,60 @@ impl Core {
             "moongate_close_timeouts_total",
             "Connections cut off because they did not end in time.",
             counts.close_timeouts,
+        );
+    }
+
+    fn show_deflate(&mut self, shot: &mut Snapshot) {
+        let (deflated, inflated) = (self.hub.encoder().counts, self.inflation.counts);
+        let labelled = |shot: &mut Snapshot, name, help, label: (&'static str, &'static str), count: u64| {
+            shot.labelled(SampleKind::Counter, name, help, &[label], count as f64);
+        };
+        for (way, messages, bytes_in, bytes_out) in [
+            ("deflate", deflated.messages, deflated.bytes_in, deflated.bytes_out),
+            ("inflate", inflated.messages, inflated.bytes_in, inflated.bytes_out),
+        ] {
+            let way = ("way", way);
+            labelled(
+                shot,
+                "moongate_compression_messages_total",
+                "Messages compressed for subscribers, each once however many they are, and messages inflated.",
+                way,
+                messages,
+            );
+            labelled(
+                shot,
+                "moongate_compression_bytes_in_total",
+                "Their payload before that.",
+                way,
+                bytes_in,
+            );
+            labelled(shot, "moongate_compression_bytes_out_total", "Their payload after it.", way, bytes_out);
+        }
+        for (reason, count) in [("not_smaller", deflated.not_smaller), ("over_budget", deflated.over_budget)]
+        {
+            labelled(
+                shot,
+                "moongate_deflate_skipped_total",
+                "Messages large enough to compress that were sent as they are, by reason.",
+                ("reason", reason),
+                count,
+            );
+        }
+        for (reason, count) in
+            [("not_deflate", inflated.broken), ("too_big", inflated.too_big), ("not_utf8", inflated.not_text)]
+        {
+            labelled(
+                shot,
+                "moongate_inflate_refused_total",
+                "Compressed messages that ended their WebSocket, by reason.",
+                ("reason", reason),
+                count,
+            );
+        }
+        shot.counter(
+            "moongate_inflate_waited_total",
+            "Compressed messages that waited for another tick, because one inflates only so much.",
+            inflated.waited,
         );
     }
 

@@ -6,8 +6,10 @@ use moongate_hub::{Rejection, Subscribed, SubscriptionId};
 use moongate_io::{Bytes, ConnId};
 use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::decide::{self, Decision, Upgrade};
+use moongate_wire::deflate;
 use moongate_wire::event;
 use moongate_wire::head::{self, Fields, Head, Method, Target};
+use moongate_wire::negotiate::Agreed;
 use moongate_wire::origin::Cors;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::scan::Scanner;
@@ -15,7 +17,7 @@ use moongate_wire::topic::TopicName;
 
 use crate::conn::{Heading, Joined, Joining, Mode, Place, Speaking};
 use crate::core::{Core, Want};
-use crate::forms::{EVENTS, FRAMES};
+use crate::forms::{EVENTS, FRAMES, deflated};
 
 /// After how long a browser opens an event stream again that ended, in milliseconds.
 const RETRY_MILLIS: u32 = 2000;
@@ -109,24 +111,31 @@ impl Core {
     /// it is heard.
     fn switch(&mut self, id: ConnId, peer: SocketAddr, upgrade: &Upgrade, rest: &mut [u8]) -> Mode {
         let slot = id.slot();
+        let agreed = upgrade.agreed.deflate;
         self.hub.outboxes.hold(slot);
         self.push(id, |core, out| {
             if upgrade.expect_continue {
                 out.extend_from_slice(CONTINUE);
             }
-            core.switching.write(&upgrade.key, upgrade.agreed.subprotocol, None, out);
+            let Agreed { subprotocol, deflate } = upgrade.agreed;
+            core.switching.write(
+                &upgrade.key,
+                subprotocol,
+                deflate.as_ref().map(deflate::Agreed::answer),
+                out,
+            );
         });
         let decide::Place::Topic(topic) = &upgrade.place else {
             self.hub.outboxes.let_go(slot);
-            return self.begin_speaking(id, Place::Echo, rest);
+            return self.begin_speaking(id, Place::Echo, agreed, rest);
         };
-        match self.subscribe(id, topic, FRAMES) {
+        match self.subscribe(id, topic, agreed.map_or(FRAMES, |agreed| deflated(agreed.window_bits))) {
             Subscribed::Now(subscription) => {
                 self.hub.outboxes.let_go(slot);
-                self.begin_speaking(id, Place::Topic(subscription), rest)
+                self.begin_speaking(id, Place::Topic(subscription), agreed, rest)
             }
             Subscribed::Later(subscription) => {
-                self.join_later(id, peer, subscription, Joined::WebSocket, rest)
+                self.join_later(id, peer, subscription, Joined::WebSocket(agreed), rest)
             }
         }
     }
@@ -189,8 +198,9 @@ impl Core {
                     self.wants.push(Want::Resume(id));
                 }
                 match joining.into {
-                    Joined::WebSocket => {
-                        self.begin_speaking(id, Place::Topic(joining.subscription), &mut joining.early)
+                    Joined::WebSocket(agreed) => {
+                        let place = Place::Topic(joining.subscription);
+                        self.begin_speaking(id, place, agreed, &mut joining.early)
                     }
                     Joined::EventStream => self.begin_streaming(id, joining.subscription),
                 }
@@ -227,10 +237,16 @@ impl Core {
         self.refuse(id, joining.peer, None, reason.into())
     }
 
-    fn begin_speaking(&mut self, id: ConnId, place: Place, early: &mut [u8]) -> Mode {
+    fn begin_speaking(
+        &mut self,
+        id: ConnId,
+        place: Place,
+        agreed: Option<deflate::Agreed>,
+        early: &mut [u8],
+    ) -> Mode {
         self.counts.switched += 1;
         self.wheel.set(id.slot(), self.after(self.config.ping_interval));
-        self.read_frames(id, Speaking::new(place, self.now_millis()), early)
+        self.read_frames(id, Speaking::new(place, agreed, self.now_millis()), early)
     }
 
     fn begin_streaming(&mut self, id: ConnId, subscription: SubscriptionId) -> Mode {

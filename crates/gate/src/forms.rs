@@ -1,24 +1,144 @@
-//! The forms in which subscribers get messages: WebSocket frames and events of an event stream.
+//! The forms in which subscribers get messages: WebSocket frames, plain or compressed, and events of an event stream.
 
-use moongate_hub::{Encode, Form, Kind, Message};
+use moongate_hub::{Encode, FORMS_MAX, Form, Kind, Message};
+use moongate_wire::deflate::{self, Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use moongate_wire::{event, frame};
 
 /// One unmasked WebSocket frame per message.
 pub const FRAMES: Form = Form(0);
 /// One event of an event stream per message.
 pub const EVENTS: Form = Form(1);
+/// The first of the compressed forms.
+const DEFLATED: Form = Form(2);
 
-/// Writes both forms.
+const _: () = assert!((DEFLATED.0 + WINDOW_BITS_MAX - WINDOW_BITS_MIN) as usize <= FORMS_MAX);
+
+/// One WebSocket frame per message, compressed for a window of `window_bits`, which is 9 to 15, where that makes it
+/// smaller.
+pub const fn deflated(window_bits: u8) -> Form {
+    assert!(WINDOW_BITS_MIN <= window_bits && window_bits <= WINDOW_BITS_MAX, "an agreed window");
+    Form(DEFLATED.0 + window_bits - WINDOW_BITS_MIN)
+}
+
+/// How many bytes one tick compresses; messages past that go out as they are, which is allowed at any time. It bounds
+/// how long compressing holds the shard.
+const DEFLATE_BUDGET: usize = 512 * 1024;
+
+/// Writes all forms. A message is compressed once, for all who can inflate the same bytes.
+#[derive(Debug)]
+pub struct Forms {
+    bytes_min: usize,
+    deflater: Deflater,
+    last: Last,
+    budget: usize,
+    pub(crate) counts: DeflateCounts,
+}
+
+/// What was compressed last.
+#[derive(Debug, Default)]
+struct Last {
+    /// The message by its epoch and offset, and the window it was compressed for; none for an echo.
+    key: Option<(u64, u64, u8)>,
+    /// Whether it got smaller, and so `bytes` is the payload to send.
+    smaller: bool,
+    bytes: Vec<u8>,
+}
+
+/// What compressing came to.
 #[derive(Copy, Clone, Debug, Default)]
-pub struct Forms;
+pub(crate) struct DeflateCounts {
+    pub(crate) messages: u64,
+    /// Of those messages, before and after.
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// Messages that did not get smaller.
+    pub(crate) not_smaller: u64,
+    /// Messages that came when the tick's budget was used up.
+    pub(crate) over_budget: u64,
+}
+
+impl Forms {
+    /// Compresses messages of at least `bytes_min` bytes for those who agreed to it.
+    pub fn new(bytes_min: usize) -> Forms {
+        Forms {
+            bytes_min,
+            deflater: Deflater::default(),
+            last: Last::default(),
+            budget: DEFLATE_BUDGET,
+            counts: DeflateCounts::default(),
+        }
+    }
+
+    /// Begins a tick.
+    pub(crate) fn begin(&mut self) {
+        self.budget = DEFLATE_BUDGET;
+    }
+
+    /// Appends the frame of a message that goes to one connection alone.
+    pub(crate) fn echo(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        agreed: Option<deflate::Agreed>,
+        out: &mut Vec<u8>,
+    ) {
+        match agreed {
+            Some(agreed) => self.compress(None, kind, payload, agreed.window_bits, out),
+            None => frame::encode(opcode(kind), payload, out),
+        }
+    }
+
+    fn compress(
+        &mut self,
+        place: Option<(u64, u64)>,
+        kind: Kind,
+        payload: &[u8],
+        window_bits: u8,
+        out: &mut Vec<u8>,
+    ) {
+        if payload.len() >= self.bytes_min {
+            let window_bits = deflate::window_needed(payload.len(), window_bits);
+            let key = place.map(|(epoch, offset)| (epoch, offset, window_bits));
+            if key.is_none() || key != self.last.key {
+                self.compress_now(payload, window_bits, key);
+            }
+            if self.last.smaller {
+                return frame::encode_compressed(opcode(kind), &self.last.bytes, out);
+            }
+        }
+        frame::encode(opcode(kind), payload, out);
+    }
+
+    fn compress_now(&mut self, payload: &[u8], window_bits: u8, key: Option<(u64, u64, u8)>) {
+        self.last.key = key;
+        self.last.smaller = false;
+        self.last.bytes.clear();
+        if self.budget == 0 {
+            self.counts.over_budget += 1;
+            return;
+        }
+        self.budget = self.budget.saturating_sub(payload.len());
+        self.last.smaller = self.deflater.deflate(payload, window_bits, &mut self.last.bytes);
+        if !self.last.smaller {
+            self.counts.not_smaller += 1;
+            return;
+        }
+        self.counts.messages += 1;
+        self.counts.bytes_in += payload.len() as u64;
+        self.counts.bytes_out += self.last.bytes.len() as u64;
+    }
+}
 
 impl Encode for Forms {
-    fn encode(&self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
+    fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
         let Message { epoch, offset, kind, payload } = *message;
         match form {
             FRAMES => frame::encode(opcode(kind), payload, out),
             EVENTS => event::encode(epoch, offset, wire_kind(kind), payload, out),
-            Form(other) => unreachable!("nobody subscribes in form {other}"),
+            Form(number) => {
+                let window_bits = number - DEFLATED.0 + WINDOW_BITS_MIN;
+                self.compress(Some((epoch, offset)), kind, payload, window_bits, out);
+            }
         }
     }
 }

@@ -66,7 +66,7 @@ impl Core {
 
     /// Bytes the shard answers for: what has not fully arrived, and live runs and answers, each counted once.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.conns.held() + self.meter.get()
+        self.conns.held() + self.inflation.held() + self.meter.get()
     }
 
     pub(crate) fn memory_is_full(&self) -> bool {

@@ -5,7 +5,7 @@
 use moongate_io::{Chain, ConnId, SendFault};
 use moongate_wire::frame;
 
-use crate::conn::Mode;
+use crate::conn::{Mode, Speaking};
 use crate::core::{Core, Want};
 use crate::counts::End;
 
@@ -85,8 +85,13 @@ impl Core {
 
     /// The peer's FIN.
     pub(crate) fn peer_ended(&mut self, id: ConnId) {
-        let Some(mode) = self.conns.take(id) else { return };
+        let Some(mut mode) = self.conns.take(id) else { return };
         let mode = match mode {
+            // What it said before is still to be looked at: then it has ended.
+            Mode::Speaking(Speaking { stalled: Some(ref mut stalled), .. }) => {
+                stalled.peer_ended = true;
+                mode
+            }
             Mode::Flushing { .. } => Mode::Flushing { peer_ended: true },
             Mode::Ordering(mut ordering) => {
                 ordering.peer_ended = true;

@@ -14,6 +14,7 @@ mod counts;
 mod drain;
 mod enter;
 mod forms;
+mod inflate;
 mod keep;
 mod leave;
 mod post;
@@ -22,5 +23,5 @@ mod speak;
 mod wheel;
 
 pub use config::Config;
-pub use forms::{EVENTS, FRAMES, Forms};
+pub use forms::{EVENTS, FRAMES, Forms, deflated};
 pub use shard::Shard;

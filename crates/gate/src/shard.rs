@@ -80,6 +80,8 @@ impl<D: Driver> Shard<D> {
     pub fn tick(&mut self) {
         self.wait();
         self.complete();
+        self.core.inflate_on();
+        self.obey();
         if self.core.hub.exchange(ASKS_BUDGET) {
             self.core.busy = true;
         }

@@ -2,18 +2,24 @@
 
 use moongate_hub::{Kind, Published, Rejection};
 use moongate_io::{Bytes, ConnId};
-use moongate_wire::frame::{self, Item};
+use moongate_wire::frame::{self, Fault, Item, Limits};
 
-use crate::conn::{Mode, Place, Speaking};
+use crate::conn::{Mode, Place, Speaking, Stalled};
 use crate::core::{Core, Want, token};
 use crate::counts::End;
-use crate::forms::opcode;
+use crate::forms::hub_kind;
 
 /// Why a message was not taken: a close code, and the words that tell a person what to do.
-struct Unwelcome {
-    end: End,
-    code: u16,
-    reason: &'static str,
+pub(crate) struct Unwelcome {
+    pub(crate) end: End,
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+}
+
+impl From<Fault> for Unwelcome {
+    fn from(Fault { code, reason }: Fault) -> Unwelcome {
+        Unwelcome { end: End::of_fault(code), code, reason }
+    }
 }
 
 const MAY_ONLY_LISTEN: Unwelcome = Unwelcome {
@@ -29,71 +35,85 @@ impl Core {
     /// Frames, as many as came in. Messages go to the hub at once: it collects them until the end of the tick.
     pub(crate) fn read_frames(&mut self, id: ConnId, mut speaking: Speaking, mut bytes: &mut [u8]) -> Mode {
         speaking.hears(self.now_millis());
+        if let Some(stalled) = &mut speaking.stalled {
+            stalled.rest.extend_from_slice(bytes);
+            return Mode::Speaking(speaking);
+        }
         let mut echoes = std::mem::take(&mut self.scratch);
+        let limits = Limits { deflate: speaking.deflate.is_some(), ..self.frame_limits };
         let ended = loop {
             if bytes.is_empty() {
                 break None;
             }
-            let step = match speaking.decoder.step(bytes, &self.frame_limits) {
+            let step = match speaking.decoder.step(bytes, &limits) {
                 Ok(step) => step,
-                Err(fault) => break Some(Ended::Fault(fault)),
+                Err(fault) => break Some(Ended::Unwelcome(fault.into())),
             };
             let consumed = step.consumed;
-            let said = match step.item {
-                Some(Item::Text(text)) => {
-                    let place = (speaking.place, &mut speaking.window);
-                    self.said(id, place, Kind::Text, &text, &mut echoes)
-                }
-                Some(Item::Binary(payload)) => {
-                    let place = (speaking.place, &mut speaking.window);
-                    self.said(id, place, Kind::Binary, &payload, &mut echoes)
-                }
-                Some(Item::Ping(payload)) => {
-                    self.pong(id, &payload, &mut echoes);
-                    Ok(())
-                }
-                Some(Item::Close(close)) => {
-                    let mut reply = Vec::new();
-                    frame::reply_to_close(&close, &mut reply);
-                    break Some(Ended::Closed(reply));
-                }
-                Some(Item::Pong) | None => Ok(()),
+            let stalled = match step.item {
+                Some(item) => self.heard(id, &mut speaking, item, &mut echoes),
+                None => Ok(None),
             };
-            if let Err(unwelcome) = said {
-                break Some(Ended::Unwelcome(unwelcome));
+            let rest = &mut std::mem::take(&mut bytes)[consumed..];
+            match stalled {
+                Ok(None) => bytes = rest,
+                Ok(Some((kind, payload))) => {
+                    let rest = rest.to_vec();
+                    speaking.stalled = Some(Box::new(Stalled { kind, payload, rest, peer_ended: false }));
+                    break None;
+                }
+                Err(ended) => break Some(ended),
             }
-            bytes = &mut std::mem::take(&mut bytes)[consumed..];
         };
         self.push_echoes(id, &mut echoes);
         self.scratch = echoes;
         match ended {
             None => self.go_on(id, speaking),
-            Some(Ended::Closed(reply)) => {
-                self.counts.ended(End::Peer);
-                self.end_speaking(id, speaking, |out| out.extend_from_slice(&reply))
-            }
-            Some(Ended::Fault(fault)) => {
-                self.counts.ended(End::of_fault(fault.code));
-                self.end_speaking(id, speaking, |out| frame::encode_close(fault.code, fault.reason, out))
-            }
-            Some(Ended::Unwelcome(Unwelcome { end, code, reason })) => {
-                self.counts.ended(end);
-                self.end_speaking(id, speaking, |out| frame::encode_close(code, reason, out))
-            }
+            Some(ended) => self.end_conversation(id, speaking, ended),
         }
     }
 
-    fn said(
+    /// Acts on one message or control frame. A compressed message that has to wait to be inflated comes back.
+    fn heard(
         &mut self,
         id: ConnId,
-        (place, window): (Place, &mut u32),
+        speaking: &mut Speaking,
+        item: Item<'_>,
+        echoes: &mut Vec<u8>,
+    ) -> Result<Option<(Kind, Vec<u8>)>, Ended> {
+        let said = match item {
+            Item::Text(text) => self.said(id, speaking, Kind::Text, &text, echoes),
+            Item::Binary(payload) => self.said(id, speaking, Kind::Binary, &payload, echoes),
+            Item::Compressed(kind, payload) => {
+                let kind = hub_kind(kind);
+                let inflated = self.inflate_now(id, speaking, (kind, &payload), echoes)?;
+                return Ok((!inflated).then(|| (kind, payload.into_owned())));
+            }
+            Item::Ping(payload) => {
+                self.pong(id, &payload, echoes);
+                Ok(())
+            }
+            Item::Close(close) => {
+                let mut reply = Vec::new();
+                frame::reply_to_close(&close, &mut reply);
+                return Err(Ended::Closed(reply));
+            }
+            Item::Pong => Ok(()),
+        };
+        said.map(|()| None).map_err(Ended::Unwelcome)
+    }
+
+    pub(crate) fn said(
+        &mut self,
+        id: ConnId,
+        speaking: &mut Speaking,
         kind: Kind,
         payload: &[u8],
         echoes: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
-        let Place::Topic(subscription) = place else {
+        let Place::Topic(subscription) = speaking.place else {
             self.counts.echoed += 1;
-            frame::encode(opcode(kind), payload, echoes);
+            self.hub.encoder().echo(kind, payload, speaking.deflate, echoes);
             return Ok(());
         };
         if !self.config.policy.may_publish {
@@ -104,7 +124,7 @@ impl Core {
         match self.hub.publish(token(id), &name, kind, payload) {
             Published::Ordered(_) => Ok(()),
             Published::Pending => {
-                *window = window.saturating_add(payload.len() as u32);
+                speaking.window = speaking.window.saturating_add(payload.len() as u32);
                 Ok(())
             }
             Published::Rejected(Rejection::TopicsFull) => Err(TOPICS_FULL),
@@ -119,20 +139,38 @@ impl Core {
         echoes.clear();
     }
 
-    fn push_echoes(&mut self, id: ConnId, echoes: &mut Vec<u8>) {
+    pub(crate) fn push_echoes(&mut self, id: ConnId, echoes: &mut Vec<u8>) {
         if !echoes.is_empty() {
             self.hub.outboxes.push(id.slot(), Bytes::own(&echoes[..], &self.meter));
             echoes.clear();
         }
     }
 
-    /// Stops reading from one that has too much on its way, be it to its topic's home or back to itself.
+    pub(crate) fn end_conversation(&mut self, id: ConnId, speaking: Speaking, ended: Ended) -> Mode {
+        match ended {
+            Ended::Closed(reply) => {
+                self.counts.ended(End::Peer);
+                self.end_speaking(id, speaking, |out| out.extend_from_slice(&reply))
+            }
+            Ended::Unwelcome(Unwelcome { end, code, reason }) => {
+                self.counts.ended(end);
+                self.end_speaking(id, speaking, |out| frame::encode_close(code, reason, out))
+            }
+        }
+    }
+
+    /// Whether it is not to be read from now: a message waits to be inflated, or too much is on its way, be it to its
+    /// topic's home or back to itself.
+    fn is_full(&self, id: ConnId, speaking: &Speaking) -> bool {
+        speaking.stalled.is_some()
+            || match speaking.place {
+                Place::Topic(_) => speaking.window > self.config.publish_window_bytes,
+                Place::Echo => self.hub.outboxes.past_half(id.slot()),
+            }
+    }
+
     fn go_on(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
-        let full = match speaking.place {
-            Place::Topic(_) => speaking.window > self.config.publish_window_bytes,
-            Place::Echo => self.hub.outboxes.past_half(id.slot()),
-        };
-        if full && !speaking.paused {
+        if self.is_full(id, &speaking) && !speaking.paused {
             speaking.paused = true;
             self.counts.paused += 1;
             self.wants.push(Want::Pause(id));
@@ -142,15 +180,27 @@ impl Core {
 
     pub(crate) fn widen_window(&mut self, id: ConnId, mut speaking: Speaking, bytes: u32) -> Mode {
         speaking.window = speaking.window.saturating_sub(bytes);
-        if speaking.paused && speaking.window <= self.config.publish_window_bytes / 2 {
+        let open = speaking.window <= self.config.publish_window_bytes / 2;
+        if speaking.paused && open && speaking.stalled.is_none() {
             self.resume(id, &mut speaking);
         }
         Mode::Speaking(speaking)
     }
 
+    /// What waited to be inflated does not wait any more: it is read from again, unless something else speaks against it.
+    pub(crate) fn read_again(&mut self, id: ConnId, mode: Mode) -> Mode {
+        match mode {
+            Mode::Speaking(mut speaking) if speaking.paused && !self.is_full(id, &speaking) => {
+                self.resume(id, &mut speaking);
+                Mode::Speaking(speaking)
+            }
+            other => other,
+        }
+    }
+
     /// An echo has gone out: there may be room to read again.
     pub(crate) fn echo_went(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
-        if speaking.paused && speaking.place == Place::Echo && !self.hub.outboxes.past_half(id.slot()) {
+        if speaking.paused && speaking.place == Place::Echo && !self.is_full(id, &speaking) {
             self.resume(id, &mut speaking);
         }
         Mode::Speaking(speaking)
@@ -179,8 +229,8 @@ impl Core {
 }
 
 /// Why reading frames ended.
-enum Ended {
+pub(crate) enum Ended {
+    /// The peer said Close; this is the answer.
     Closed(Vec<u8>),
-    Fault(frame::Fault),
     Unwelcome(Unwelcome),
 }

@@ -59,7 +59,7 @@ pub(crate) struct Limits {
 pub(crate) struct Home<E> {
     pub(crate) topics: Slab<Topic>,
     places: HashMap<Name, Key, CarriedHash>,
-    encoder: E,
+    pub(crate) encoder: E,
     limits: Limits,
     /// Topics that said something this tick.
     touched: Vec<Key>,
@@ -141,7 +141,7 @@ impl<E: Encode> Home<E> {
                 topic.write(
                     form,
                     &message,
-                    &self.encoder,
+                    &mut self.encoder,
                     &mut self.spare,
                     self.limits.run_bytes_max,
                     sealed,
@@ -223,7 +223,7 @@ impl Topic {
         &mut self,
         form: Form,
         message: &Message<'_>,
-        encoder: &impl Encode,
+        encoder: &mut impl Encode,
         spare: &mut Vec<Draft>,
         run_bytes_max: usize,
         sealed: &mut Vec<Sealed>,

@@ -154,6 +154,11 @@ impl<E: Encode> Hub<E> {
         self.port.me()
     }
 
+    /// What messages are written with.
+    pub fn encoder(&mut self) -> &mut E {
+        &mut self.home.encoder
+    }
+
     /// Begins a tick at `now`.
     pub fn begin(&mut self, now: Time) {
         self.now = now;

@@ -13,7 +13,7 @@ impl Bell for Silent {
 struct Plain;
 
 impl Encode for Plain {
-    fn encode(&self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
+    fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("{}:{}:", form.0, message.offset).as_bytes());
         out.extend_from_slice(message.payload);
         out.push(b';');

@@ -45,7 +45,7 @@ pub enum Kind {
 pub struct Form(pub u8);
 
 /// How many forms there can be.
-pub const FORMS_MAX: usize = 8;
+pub const FORMS_MAX: usize = 16;
 
 /// A message that its topic's home has ordered.
 #[derive(Copy, Clone, Debug)]
@@ -62,6 +62,7 @@ pub struct Message<'a> {
 
 /// Writes messages in the forms that subscribers asked for.
 pub trait Encode {
-    /// Appends `message` in `form` to `out`, complete in itself, so that encoded messages can follow one another.
-    fn encode(&self, form: Form, message: &Message<'_>, out: &mut Vec<u8>);
+    /// Appends `message` in `form` to `out`, complete in itself, so that encoded messages can follow one another. All
+    /// forms of a message are asked for one after the other, by rising number, before the next message.
+    fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>);
 }

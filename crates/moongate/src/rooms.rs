@@ -84,6 +84,8 @@ fn policy(settings: &Settings) -> Policy {
         subprotocols: &[],
         head,
         message_bytes_max: settings.message_bytes_max,
+        deflate: settings.deflate,
+        deflate_bytes_min: settings.deflate_min_bytes,
     }
 }
 

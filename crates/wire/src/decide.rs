@@ -41,6 +41,10 @@ pub struct Policy {
     pub head: HeadLimits,
     /// How large a message may be.
     pub message_bytes_max: usize,
+    /// Whether messages may be compressed where a client offers it.
+    pub deflate: bool,
+    /// How large a message must be to be compressed.
+    pub deflate_bytes_min: usize,
 }
 
 impl Default for Policy {
@@ -55,6 +59,8 @@ impl Default for Policy {
             subprotocols: &[],
             head: HeadLimits::default(),
             message_bytes_max: 64 * 1024,
+            deflate: true,
+            deflate_bytes_min: 256,
         }
     }
 }
@@ -213,7 +219,7 @@ fn open(place: Place, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refu
     check_version(head)?;
     let key = find_key(head)?;
     check_origin(head, policy)?;
-    let agreed = negotiate::negotiate(head, policy.subprotocols)?;
+    let agreed = negotiate::negotiate(head, policy.subprotocols, policy.deflate)?;
     Ok(Decision::WebSocket(Upgrade { place, key, expect_continue: expects_continue(head), agreed }))
 }
 

@@ -1,4 +1,4 @@
-//! Bytes into meaning and back: heads, upgrade decisions, 101s, frames, event streams.
+//! Bytes into meaning and back: heads, upgrade decisions, 101s, frames, compressed messages, event streams.
 //!
 //! Everything here is a pure function of bytes: no socket, no clock, no thread. The way of a request through it is
 //! [`scan`] (where does the head end, and is it strict enough to look inside), [`head`] (what does it say),
@@ -8,6 +8,7 @@ pub mod accept;
 pub mod answer;
 pub mod body;
 pub mod decide;
+pub mod deflate;
 pub mod event;
 pub mod frame;
 pub mod head;

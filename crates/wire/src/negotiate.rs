@@ -3,6 +3,7 @@
 //! Offers are always read strictly (PROTOCOL.md B21, B23). What is chosen from them depends on what is enabled; nothing
 //! that the client did not offer can ever be chosen (PROTOCOL.md C3, C4).
 
+use crate::deflate::{self, Offer};
 use crate::head::{Head, Name};
 use crate::refusal::Reason;
 use crate::scan::is_token_byte;
@@ -12,18 +13,17 @@ use crate::scan::is_token_byte;
 pub struct Agreed {
     /// The one subprotocol, in the spelling that client and server share.
     pub subprotocol: Option<&'static str>,
-    /// The one extension.
-    pub extension: Option<Extension>,
+    /// How messages may be compressed: the one extension there is.
+    pub deflate: Option<deflate::Agreed>,
 }
 
-/// An extension with its agreed parameters. There is none that this server speaks: every offer is declined.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Extension {}
-
 /// Reads what `head` offers and chooses from it: of the subprotocols the client's first that is among `subprotocols`,
-/// and the first extension that can be accepted.
-pub fn negotiate(head: &Head<'_>, subprotocols: &[&'static str]) -> Result<Agreed, Reason> {
-    Ok(Agreed { subprotocol: choose_subprotocol(head, subprotocols)?, extension: choose_extension(head)? })
+/// and, if `deflate` is on, the first offer of permessage-deflate that can be accepted.
+pub fn negotiate(head: &Head<'_>, subprotocols: &[&'static str], deflate: bool) -> Result<Agreed, Reason> {
+    Ok(Agreed {
+        subprotocol: choose_subprotocol(head, subprotocols)?,
+        deflate: choose_deflate(head, deflate)?,
+    })
 }
 
 /// RFC 6455 §4.1 (10): one or more tokens, none of them twice.
@@ -47,72 +47,116 @@ fn choose_subprotocol(head: &Head<'_>, enabled: &[&'static str]) -> Result<Optio
     if count == 0 { Err(Reason::SubprotocolMalformed) } else { Ok(chosen) }
 }
 
-/// RFC 6455 §9.1. No extension is spoken here, so each well-formed offer is declined (PROTOCOL.md B24).
-fn choose_extension(head: &Head<'_>) -> Result<Option<Extension>, Reason> {
+/// RFC 6455 §9.1. The first offer that can be accepted is; each other well-formed one is declined (PROTOCOL.md B24, C4).
+fn choose_deflate(head: &Head<'_>, enabled: bool) -> Result<Option<deflate::Agreed>, Reason> {
     const NAME: Name = Name::SecWebSocketExtensions;
     if !head.has(NAME) {
         return Ok(None);
     }
+    let mut chosen = None;
     let mut count = 0;
     for value in head.values(NAME) {
-        count += Offers(value).count()?;
+        let mut offers = Offers(value);
+        while let Some(name) = offers.next_offer()? {
+            let mut offer = (enabled && name == Offer::NAME).then(Offer::default);
+            while let Some(parameter) = offers.next_parameter()? {
+                if let Some(offer) = &mut offer {
+                    let mut buffer = [0; VALUE_BYTES_MAX];
+                    offer.parameter(
+                        parameter.name,
+                        parameter.value.as_ref().map(|value| value.token(&mut buffer)),
+                    );
+                }
+            }
+            chosen = chosen.or_else(|| offer.and_then(Offer::accept));
+            count += 1;
+        }
     }
-    if count == 0 { Err(Reason::ExtensionsMalformed) } else { Ok(None) }
+    if count == 0 { Err(Reason::ExtensionsMalformed) } else { Ok(chosen) }
 }
+
+/// How much of a quoted value is looked at: more than any value that means something has.
+const VALUE_BYTES_MAX: usize = 8;
 
 /// What is left to read of one line of extension offers:
 /// `1#(token *( ";" token [ "=" ( token / quoted-string ) ] ))`, with whitespace wherever RFC 2616 §2.1 implies it.
 struct Offers<'b>(&'b [u8]);
 
-impl Offers<'_> {
-    /// How many offers there are.
-    fn count(mut self) -> Result<usize, Reason> {
-        let mut count = 0;
-        loop {
-            while self.take(b',') {}
-            if self.0.is_empty() {
-                return Ok(count);
-            }
-            self.token()?;
-            while self.take(b';') {
-                self.parameter()?;
-            }
-            if !self.0.is_empty() && self.0[0] != b',' {
-                return Err(Reason::ExtensionsMalformed);
-            }
-            count += 1;
-        }
+/// One parameter of an offer.
+struct Parameter<'b> {
+    name: &'b [u8],
+    value: Option<Value<'b>>,
+}
+
+/// A parameter's value, which is a token either way.
+enum Value<'b> {
+    Token(&'b [u8]),
+    /// Without its quotes, but with backslashes.
+    Quoted(&'b [u8]),
+}
+
+impl<'b> Value<'b> {
+    /// The token, or the first bytes of it.
+    fn token<'t>(&'t self, buffer: &'t mut [u8; VALUE_BYTES_MAX]) -> &'t [u8] {
+        let quoted = match self {
+            Value::Token(token) => return token,
+            Value::Quoted(quoted) => quoted,
+        };
+        // Only a backslash is no byte of a token; the grammar has let pass none that escapes another.
+        let plain = quoted.iter().filter(|byte| **byte != b'\\');
+        let count = buffer.iter_mut().zip(plain).map(|(to, from)| *to = *from).count();
+        &buffer[..count]
+    }
+}
+
+impl<'b> Offers<'b> {
+    /// The name of the next offer, whose parameters must be read before the one after it.
+    fn next_offer(&mut self) -> Result<Option<&'b [u8]>, Reason> {
+        while self.take(b',') {}
+        if self.0.is_empty() { Ok(None) } else { self.token().map(Some) }
     }
 
-    fn parameter(&mut self) -> Result<(), Reason> {
-        self.token()?;
+    /// The next parameter of the offer that was last named.
+    fn next_parameter(&mut self) -> Result<Option<Parameter<'b>>, Reason> {
+        if !self.take(b';') {
+            let ends = self.0.first().is_none_or(|byte| *byte == b',');
+            return if ends { Ok(None) } else { Err(Reason::ExtensionsMalformed) };
+        }
+        let name = self.token()?;
         if !self.take(b'=') {
-            return Ok(());
+            return Ok(Some(Parameter { name, value: None }));
         }
-        if self.0.first() == Some(&b'"') { self.quoted_token() } else { self.token() }
+        let value = match self.0.first() {
+            Some(b'"') => Value::Quoted(self.quoted_token()?),
+            _ => Value::Token(self.token()?),
+        };
+        Ok(Some(Parameter { name, value: Some(value) }))
     }
 
-    fn token(&mut self) -> Result<(), Reason> {
+    fn token(&mut self) -> Result<&'b [u8], Reason> {
         self.skip_whitespace();
         let length = self.0.iter().take_while(|byte| is_token_byte(**byte)).count();
         if length == 0 {
             return Err(Reason::ExtensionsMalformed);
         }
-        self.0 = &self.0[length..];
+        let (token, rest) = self.0.split_at(length);
+        self.0 = rest;
         self.skip_whitespace();
-        Ok(())
+        Ok(token)
     }
 
     /// A quoted string, which must be a token once its quotes and backslashes are gone.
-    fn quoted_token(&mut self) -> Result<(), Reason> {
+    fn quoted_token(&mut self) -> Result<&'b [u8], Reason> {
+        let inside = &self.0[1..];
         let mut length = 0;
-        let mut rest = &self.0[1..];
+        let mut rest = inside;
         while let [byte, after @ ..] = rest {
             let (byte, after) = match (byte, after) {
                 (b'"', _) if length > 0 => {
+                    let quoted = &inside[..inside.len() - rest.len()];
                     self.0 = after;
                     self.skip_whitespace();
-                    return Ok(());
+                    return Ok(quoted);
                 }
                 (b'\\', [escaped, after @ ..]) => (escaped, after),
                 _ => (byte, after),

@@ -8,7 +8,7 @@ use moongate_wire::frame::{
 };
 use proptest::prelude::*;
 
-const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragment_overhead: 64 };
+const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragment_overhead: 64, deflate: false };
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// Something that came out of a decoder, and is compared.
@@ -34,6 +34,7 @@ impl From<Item<'_>> for Out {
         match item {
             Item::Text(bytes) => Out::Text(String::from_utf8(bytes.into_owned()).expect("text is text")),
             Item::Binary(bytes) => Out::Binary(bytes.into_owned()),
+            Item::Compressed(..) => unreachable!("not agreed on"),
             Item::Ping(bytes) => Out::Ping(bytes.into_owned()),
             Item::Pong => Out::Pong,
             Item::Close(Close { code, reason }) => Out::Close(code, reason.into_owned()),
@@ -314,7 +315,7 @@ fn f2_fails_inside_a_frame_and_a_message_that_have_not_arrived() {
 
 #[test]
 fn d6_k2_limits() {
-    let limits = Limits { message_bytes_max: 1000, fragment_overhead: 100 };
+    let limits = Limits { message_bytes_max: 1000, fragment_overhead: 100, deflate: false };
     let big = |first, len: u64| {
         let bytes = len.to_be_bytes();
         raw(first, &[127, bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7]])
@@ -373,14 +374,14 @@ fn d6_k2_limits() {
     for (name, bytes, expect) in cases {
         check_with(name, &limits, bytes, expect);
     }
-    let no_data = Limits { message_bytes_max: 0, fragment_overhead: 1 };
+    let no_data = Limits { message_bytes_max: 0, fragment_overhead: 1, deflate: false };
     check_with("nothing at all", &no_data, &whole(Text, b""), &[text("")]);
     check_with("nothing but", &no_data, &whole(Text, b"x"), &[Out::Fault(1009)]);
 }
 
 #[test]
 fn o1_four_mebibytes_in_65536_fragments() {
-    let limits = Limits { message_bytes_max: 16 << 20, fragment_overhead: 64 };
+    let limits = Limits { message_bytes_max: 16 << 20, fragment_overhead: 64, deflate: false };
     let part = [b'x'; 64];
     let mut bytes = frame(Text, false, &part);
     for _ in 1..65_535 {
@@ -519,7 +520,7 @@ fn any_frames() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #[test]
     fn d11_the_same_for_every_split(bytes in any_frames(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
-        let limits = Limits { message_bytes_max: 400, fragment_overhead: 100 };
+        let limits = Limits { message_bytes_max: 400, fragment_overhead: 100, deflate: false };
         let expect = decode(&[&bytes], &limits).0;
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.index(bytes.len() + 1)).collect();
         cuts.extend([0, bytes.len()]);

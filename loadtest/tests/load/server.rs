@@ -123,7 +123,7 @@ impl Server {
                         reply_to_close(&close, &mut reply);
                         return stream.write_all(&reply);
                     }
-                    Some(Item::Ping(_) | Item::Pong) | None => {}
+                    Some(Item::Ping(_) | Item::Pong | Item::Compressed(..)) | None => {}
                 }
                 input = &mut input[consumed..];
             }

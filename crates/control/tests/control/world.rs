@@ -150,7 +150,7 @@ impl Shard {
 struct Recorder(Heard);
 
 impl Encode for Recorder {
-    fn encode(&self, _: Form, message: &Message<'_>, out: &mut Vec<u8>) {
+    fn encode(&mut self, _: Form, message: &Message<'_>, out: &mut Vec<u8>) {
         self.0.lock().unwrap().push((message.kind, message.payload.to_vec()));
         out.push(b'.');
     }

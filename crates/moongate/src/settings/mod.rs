@@ -60,6 +60,8 @@ pub(crate) struct Settings {
     pub(crate) publish_window_bytes: usize,
     /// `None`: the machine decides.
     pub(crate) memory_bytes_max: Option<usize>,
+    pub(crate) deflate: bool,
+    pub(crate) deflate_min_bytes: usize,
     pub(crate) topics_max: u32,
     pub(crate) topic_linger: Duration,
     pub(crate) head_timeout: Duration,

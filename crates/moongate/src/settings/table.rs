@@ -47,6 +47,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { title: "Where it listens", settings: LISTENING },
     Group { title: "Who may", settings: ENTITLEMENT },
     Group { title: "What it serves beside topics", settings: SERVING },
+    Group { title: "Compression", settings: COMPRESSION },
     Group { title: "Control listener", settings: CONTROL },
     Group { title: "Limits", settings: LIMITS },
     Group { title: "Times", settings: TIMES },
@@ -122,6 +123,22 @@ const SERVING: &[Setting] = &[
         kind: Kind::Switch { place: |settings| &mut settings.health },
         default: "on",
         doc: "Whether the public listeners answer `/healthz` and `/readyz`. The control listener always does.",
+    },
+];
+
+const COMPRESSION: &[Setting] = &[
+    Setting {
+        name: "DEFLATE",
+        kind: Kind::Switch { place: |settings| &mut settings.deflate },
+        default: "on",
+        doc: "Whether messages are compressed for WebSockets that offer permessage-deflate (RFC 7692). Each message is \
+              compressed by itself and once for all its subscribers; no connection keeps a window.",
+    },
+    Setting {
+        name: "DEFLATE_MIN_BYTES",
+        kind: Kind::Size { least: 1, most: GIB, place: |settings| &mut settings.deflate_min_bytes },
+        default: "256",
+        doc: "How large a message must be to be compressed. Smaller ones gain little and cost as much.",
     },
 ];
 

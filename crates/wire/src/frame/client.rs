@@ -1,8 +1,16 @@
 //! Both directions as a client sees them: for tests, benchmarks and load.
 
-use super::header::{Fault, Header, Opcode, Sender};
+use super::header::{COMPRESSED_BIT, Fault, Header, Opcode, Sender};
 use super::{code, encode};
 use crate::mask;
+
+/// Appends a frame of a client whose message, which it begins, is compressed: `payload` is compressed bytes, or the
+/// first part of them. See [`encode_masked`].
+pub fn encode_masked_compressed(opcode: Opcode, fin: bool, mask: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    encode_masked(opcode, fin, mask, payload, out);
+    out[start] |= COMPRESSED_BIT;
+}
 
 /// Appends a frame of a client. `mask` must be unpredictable where the network is not one's own (RFC 6455 §10.3).
 pub fn encode_masked(opcode: Opcode, fin: bool, mask: [u8; 4], payload: &[u8], out: &mut Vec<u8>) {
@@ -20,6 +28,8 @@ pub struct ServerFrame<'a> {
     pub opcode: Opcode,
     /// Whether it ends its message.
     pub fin: bool,
+    /// Whether its message is compressed.
+    pub compressed: bool,
     /// Not checked: text may be no text.
     pub payload: &'a [u8],
 }
@@ -32,9 +42,15 @@ pub struct ServerFrames {
     start: usize,
     /// Whether a message has begun and not ended.
     in_message: bool,
+    may_compress: bool,
 }
 
 impl ServerFrames {
+    /// For a connection that agreed on permessage-deflate.
+    pub fn with_deflate() -> ServerFrames {
+        ServerFrames { may_compress: true, ..ServerFrames::default() }
+    }
+
     /// Takes the next bytes from the server.
     pub fn push(&mut self, bytes: &[u8]) {
         self.received.drain(..self.start);
@@ -45,7 +61,8 @@ impl ServerFrames {
     /// The next frame that is all there.
     pub fn next_frame(&mut self) -> Result<Option<ServerFrame<'_>>, Fault> {
         let bytes = &self.received[self.start..];
-        let Some(Header { opcode, fin, len, size, .. }) = Header::parse(bytes, Sender::Server)? else {
+        let header = Header::parse(bytes, Sender::Server, self.may_compress)?;
+        let Some(Header { opcode, fin, compressed, len, size, .. }) = header else {
             return Ok(None);
         };
         let len = usize::try_from(len).map_err(|_| Fault { code: code::TOO_BIG, reason: "frame too big" })?;
@@ -60,7 +77,7 @@ impl ServerFrames {
         }
         let at = self.start + size;
         self.start = at + len;
-        Ok(Some(ServerFrame { opcode, fin, payload: &self.received[at..at + len] }))
+        Ok(Some(ServerFrame { opcode, fin, compressed, payload: &self.received[at..at + len] }))
     }
 }
 

@@ -10,8 +10,8 @@ use std::ops::Range;
 use super::close::Close;
 use super::code;
 use super::header::{Fault, HEADER_BYTES_MAX, Header, Opcode, Sender};
-use crate::mask;
 use crate::utf8::Utf8;
+use crate::{Kind, deflate, mask};
 
 /// How much a message may be. A message past either limit ends with 1009, before anything of the frame that goes past
 /// it is kept.
@@ -22,6 +22,9 @@ pub struct Limits {
     /// What each fragment after the first counts for, in bytes, on an account of its own with the same maximum: so that
     /// fragments, however small, come to an end, and a message of the full size may still come in several. At least 1.
     pub fragment_overhead: usize,
+    /// Whether messages may come compressed, because permessage-deflate was agreed on. Then `message_bytes_max` is for
+    /// what they inflate to, and [`deflate::compressed_bytes_max`] of it for themselves.
+    pub deflate: bool,
 }
 
 /// What one step came to.
@@ -40,6 +43,8 @@ pub enum Item<'a> {
     Text(Cow<'a, [u8]>),
     /// A message of bytes.
     Binary(Cow<'a, [u8]>),
+    /// A message that is still to be inflated, and then, if it is text, to be checked (RFC 7692 §6.2, F4).
+    Compressed(Kind, Cow<'a, [u8]>),
     /// To be answered with a pong of the same payload, at most 125 bytes.
     Ping(Cow<'a, [u8]>),
     /// To be ignored, but for showing that the peer lives (RFC 6455 §5.5.3).
@@ -75,19 +80,34 @@ enum Reading {
 struct Message {
     /// What has arrived of its payload, unmasked.
     bytes: Vec<u8>,
-    /// Of text, what has arrived is text so far.
-    text: Option<Utf8>,
+    content: Content,
     /// What all its frames so far announced, which is at least what has arrived.
     announced: usize,
     /// What its fragments count for.
     overhead: usize,
 }
 
+#[derive(Debug)]
+enum Content {
+    /// What has arrived is text so far.
+    Text(Utf8),
+    Binary,
+    Compressed(Kind),
+}
+
 /// A frame, and with it a message or a control frame, is complete.
 enum Done {
     /// In this part of the input, unmasked and, if it is text, found to be text.
-    InPlace(Opcode, Range<usize>),
-    Collected(Opcode, Vec<u8>),
+    InPlace(Whole, Range<usize>),
+    Collected(Whole, Vec<u8>),
+}
+
+/// What is complete.
+#[derive(Copy, Clone)]
+enum Whole {
+    /// A control frame, or a message that is as its sender meant it.
+    Plain(Opcode),
+    Compressed(Kind),
 }
 
 impl Decoder {
@@ -119,8 +139,8 @@ impl Decoder {
     fn read_item<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Fault> {
         let (consumed, done) = self.advance(input, limits)?;
         let item = match done {
-            Some(Done::InPlace(opcode, payload)) => Some(Item::new(opcode, Cow::Borrowed(&input[payload]))?),
-            Some(Done::Collected(opcode, payload)) => Some(Item::new(opcode, Cow::Owned(payload))?),
+            Some(Done::InPlace(whole, payload)) => Some(Item::new(whole, Cow::Borrowed(&input[payload]))?),
+            Some(Done::Collected(whole, payload)) => Some(Item::new(whole, Cow::Owned(payload))?),
             None => None,
         };
         Ok(Step { consumed, item })
@@ -151,7 +171,7 @@ impl Decoder {
         at: usize,
         limits: &Limits,
     ) -> Result<(usize, Option<Done>), Fault> {
-        let Some((header, used)) = self.read_header(&input[at..])? else {
+        let Some((header, used)) = self.read_header(&input[at..], limits.deflate)? else {
             return Ok((input.len() - at, None));
         };
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
@@ -161,10 +181,11 @@ impl Decoder {
         if whole && input.len() - start >= len {
             let payload = &mut input[start..start + len];
             mask::apply(payload, header.key, 0);
-            if header.opcode == Opcode::Text && str::from_utf8(payload).is_err() {
+            let whole = Whole::of(&header);
+            if matches!(whole, Whole::Plain(Opcode::Text)) && str::from_utf8(payload).is_err() {
                 return Err(Fault::NOT_UTF8);
             }
-            return Ok((used + len, Some(Done::InPlace(header.opcode, start..start + len))));
+            return Ok((used + len, Some(Done::InPlace(whole, start..start + len))));
         }
         let partial = self.partial.get_or_insert_default();
         partial.begin_payload(header, len, limits);
@@ -175,13 +196,13 @@ impl Decoder {
     /// The header that `input` starts with, or ends, and how many bytes of `input` are part of it. `None`: all of
     /// `input` is, and was remembered.
     #[inline]
-    fn read_header(&mut self, input: &[u8]) -> Result<Option<(Header, usize)>, Fault> {
+    fn read_header(&mut self, input: &[u8], may_compress: bool) -> Result<Option<(Header, usize)>, Fault> {
         let begun = match self.partial.as_deref_mut() {
             Some(Partial { reading: Reading::Header { bytes, len }, .. }) if *len > 0 => Some((bytes, len)),
             _ => None,
         };
         let Some((bytes, len)) = begun else {
-            let Some(header) = Header::parse(input, Sender::Client)? else {
+            let Some(header) = Header::parse(input, Sender::Client, may_compress)? else {
                 let mut bytes = [0; HEADER_BYTES_MAX];
                 bytes[..input.len()].copy_from_slice(input);
                 self.partial.get_or_insert_default().reading = Reading::Header { bytes, len: input.len() };
@@ -192,7 +213,7 @@ impl Decoder {
         let before = *len;
         let more = input.len().min(HEADER_BYTES_MAX - before);
         bytes[before..before + more].copy_from_slice(&input[..more]);
-        let Some(header) = Header::parse(&bytes[..before + more], Sender::Client)? else {
+        let Some(header) = Header::parse(&bytes[..before + more], Sender::Client, may_compress)? else {
             *len += more;
             return Ok(None);
         };
@@ -202,7 +223,11 @@ impl Decoder {
 }
 
 impl<'a> Item<'a> {
-    fn new(opcode: Opcode, payload: Cow<'a, [u8]>) -> Result<Item<'a>, Fault> {
+    fn new(whole: Whole, payload: Cow<'a, [u8]>) -> Result<Item<'a>, Fault> {
+        let opcode = match whole {
+            Whole::Plain(opcode) => opcode,
+            Whole::Compressed(kind) => return Ok(Item::Compressed(kind, payload)),
+        };
         Ok(match opcode {
             Opcode::Text => Item::Text(payload),
             Opcode::Binary => Item::Binary(payload),
@@ -214,17 +239,30 @@ impl<'a> Item<'a> {
     }
 }
 
+impl Whole {
+    /// What the first frame of a message, or a control frame, begins.
+    fn of(header: &Header) -> Whole {
+        match header.opcode {
+            Opcode::Text if header.compressed => Whole::Compressed(Kind::Text),
+            Opcode::Binary if header.compressed => Whole::Compressed(Kind::Binary),
+            opcode => Whole::Plain(opcode),
+        }
+    }
+}
+
 /// The length of the payload, if the frame may come now and its message does not become too big by it. Nothing is
 /// added or allocated before it is known to be within the limits.
 #[inline]
 fn admit(header: &Header, message: Option<&Message>, limits: &Limits) -> Result<usize, Fault> {
     const TOO_BIG: Fault = Fault { code: code::TOO_BIG, reason: "message too big" };
-    let (announced, overhead) = match (header.opcode, message) {
-        (Opcode::Continuation, Some(message)) => {
-            (message.announced, message.overhead.saturating_add(limits.fragment_overhead))
-        }
+    let (announced, overhead, compressed) = match (header.opcode, message) {
+        (Opcode::Continuation, Some(message)) => (
+            message.announced,
+            message.overhead.saturating_add(limits.fragment_overhead),
+            matches!(message.content, Content::Compressed(_)),
+        ),
         (Opcode::Continuation, None) => return Err(Fault::protocol("continuation of no message")),
-        (Opcode::Text | Opcode::Binary, None) => (0, 0),
+        (Opcode::Text | Opcode::Binary, None) => (0, 0, header.compressed),
         (Opcode::Text | Opcode::Binary, Some(_)) => return Err(Fault::protocol("message inside a message")),
         // At most 125 bytes, which the header's own rules saw to.
         (Opcode::Close | Opcode::Ping | Opcode::Pong, _) => return Ok(header.len as usize),
@@ -232,7 +270,11 @@ fn admit(header: &Header, message: Option<&Message>, limits: &Limits) -> Result<
     if overhead > limits.message_bytes_max {
         return Err(Fault { reason: "message in too many fragments", ..TOO_BIG });
     }
-    let room = limits.message_bytes_max.saturating_sub(announced);
+    let bytes_max = match compressed {
+        true => deflate::compressed_bytes_max(limits.message_bytes_max),
+        false => limits.message_bytes_max,
+    };
+    let room = bytes_max.saturating_sub(announced);
     usize::try_from(header.len).ok().filter(|len| *len <= room).ok_or(TOO_BIG)
 }
 
@@ -263,8 +305,12 @@ impl Partial {
                 message.overhead += limits.fragment_overhead;
             }
             (Opcode::Text | Opcode::Binary, message) => {
-                let text = (header.opcode == Opcode::Text).then(Utf8::default);
-                *message = Some(Message { bytes: Vec::new(), text, announced: len, overhead: 0 });
+                let content = match Whole::of(&header) {
+                    Whole::Compressed(kind) => Content::Compressed(kind),
+                    Whole::Plain(Opcode::Text) => Content::Text(Utf8::default()),
+                    Whole::Plain(_) => Content::Binary,
+                };
+                *message = Some(Message { bytes: Vec::new(), content, announced: len, overhead: 0 });
             }
             (Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong, _) => {}
         }
@@ -286,7 +332,7 @@ impl Partial {
         let mut done = None;
         if opcode.is_control() {
             control.extend_from_slice(part);
-            done = whole.then(|| Done::Collected(opcode, std::mem::take(control)));
+            done = whole.then(|| Done::Collected(Whole::Plain(opcode), std::mem::take(control)));
         } else if let Some(message) = &mut self.message {
             message.append(part)?;
             if whole && fin {
@@ -309,7 +355,7 @@ impl Default for Reading {
 impl Message {
     /// Takes unmasked bytes, and refuses text at its first impossible byte (F2).
     fn append(&mut self, part: &[u8]) -> Result<(), Fault> {
-        if let Some(utf8) = &mut self.text {
+        if let Content::Text(utf8) = &mut self.content {
             utf8.push(part).map_err(|_| Fault::NOT_UTF8)?;
         }
         self.bytes.extend_from_slice(part);
@@ -317,10 +363,12 @@ impl Message {
     }
 
     fn finish(self) -> Result<Done, Fault> {
-        match self.text {
-            Some(utf8) if !utf8.is_complete() => Err(Fault::NOT_UTF8),
-            Some(_) => Ok(Done::Collected(Opcode::Text, self.bytes)),
-            None => Ok(Done::Collected(Opcode::Binary, self.bytes)),
-        }
+        let whole = match self.content {
+            Content::Text(utf8) if !utf8.is_complete() => return Err(Fault::NOT_UTF8),
+            Content::Text(_) => Whole::Plain(Opcode::Text),
+            Content::Binary => Whole::Plain(Opcode::Binary),
+            Content::Compressed(kind) => Whole::Compressed(kind),
+        };
+        Ok(Done::Collected(whole, self.bytes))
     }
 }

@@ -1,6 +1,6 @@
 //! Frames of a server: never masked, always whole (RFC 6455 §5.1).
 
-use super::header::{CONTROL_BYTES_MAX, Opcode};
+use super::header::{COMPRESSED_BIT, CONTROL_BYTES_MAX, Opcode};
 
 /// Appends the header of a frame of a server whose payload, `len` bytes, the caller appends after it.
 #[inline]
@@ -13,6 +13,14 @@ pub fn encode_header(opcode: Opcode, len: usize, out: &mut Vec<u8>) {
 pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     encode_header(opcode, payload.len(), out);
     out.extend_from_slice(payload);
+}
+
+/// Appends a frame of a server whose payload is compressed (RFC 7692 §6.1).
+#[inline]
+pub fn encode_compressed(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    encode(opcode, payload, out);
+    out[start] |= COMPRESSED_BIT;
 }
 
 /// The two bytes that every header starts with, and the length in the fewest bytes (RFC 6455 §5.2).

@@ -82,6 +82,9 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+/// The bit of a message's first frame that says it is compressed (RFC 7692 §6).
+pub(super) const COMPRESSED_BIT: u8 = 0x40;
+
 /// Who sent a frame, which says whether it must be masked or must not be (RFC 6455 §5.1).
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) enum Sender {
@@ -94,6 +97,8 @@ pub(super) enum Sender {
 pub(super) struct Header {
     pub(super) opcode: Opcode,
     pub(super) fin: bool,
+    /// Whether its message is compressed: never of a control frame or a continuation.
+    pub(super) compressed: bool,
     /// All zero in frames of a server.
     pub(super) key: [u8; 4],
     /// The payload's, below 2^63.
@@ -104,17 +109,20 @@ pub(super) struct Header {
 
 impl Header {
     /// The header at the start of `bytes`, or `None` while it is not all there. What is wrong with it is the same
-    /// however much of it is there, so that it does not depend on how the bytes were cut (D11).
+    /// however much of it is there, so that it does not depend on how the bytes were cut (D11). `may_compress`: whether
+    /// permessage-deflate was agreed on.
     #[inline]
-    pub(super) fn parse(bytes: &[u8], sender: Sender) -> Result<Option<Header>, Fault> {
+    pub(super) fn parse(bytes: &[u8], sender: Sender, may_compress: bool) -> Result<Option<Header>, Fault> {
         let Some(first) = bytes.first() else {
             return Ok(None);
         };
-        // No extension that gives these bits a meaning is ever agreed on.
-        if first & 0x70 != 0 {
+        let opcode = Opcode::from_bits(first & 0x0f).ok_or(Fault::protocol("reserved opcode"))?;
+        // D3, G6: one bit has a meaning, if that was agreed on, and only where a message begins.
+        let meant = may_compress && matches!(opcode, Opcode::Text | Opcode::Binary);
+        let compressed = first & COMPRESSED_BIT != 0;
+        if first & 0x30 != 0 || (compressed && !meant) {
             return Err(Fault::protocol("reserved bits are set"));
         }
-        let opcode = Opcode::from_bits(first & 0x0f).ok_or(Fault::protocol("reserved opcode"))?;
         let fin = first & 0x80 != 0;
         if opcode.is_control() && !fin {
             return Err(Fault::protocol("control frame in fragments"));
@@ -140,7 +148,7 @@ impl Header {
             Some((key, rest)) => (*key, rest),
             None => return Ok(None),
         };
-        Ok(Some(Header { opcode, fin, key, len, size: bytes.len() - rest.len() }))
+        Ok(Some(Header { opcode, fin, compressed, key, len, size: bytes.len() - rest.len() }))
     }
 }
 

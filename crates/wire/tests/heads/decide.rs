@@ -156,9 +156,8 @@ fn upgrades() {
         );
     }
     for offer in [
-        "permessage-deflate",
-        "permessage-deflate; client_max_window_bits",
-        "permessage-deflate; server_max_window_bits=99, permessage-deflate",
+        "x-webkit-deflate-frame",
+        "permessage-bzip2; server_max_window_bits=9",
         "permessage-deflate; a; a; a=\"b\"",
         "x-unknown ;p = \"q\\r\" ,, y",
     ] {

@@ -3,6 +3,7 @@
 mod answers;
 mod any;
 mod decide;
+mod deflate;
 mod parse;
 mod scan;
 mod support;

@@ -82,8 +82,9 @@ pub(crate) fn summary(decision: &Decision) -> String {
             };
             let after = if upgrade.expect_continue { " after 100" } else { "" };
             let subprotocol = upgrade.agreed.subprotocol.map_or(String::new(), |name| format!(" {name}"));
-            assert_eq!(upgrade.agreed.extension, None);
-            format!("{place}{after}{subprotocol}")
+            let deflate =
+                upgrade.agreed.deflate.map_or(String::new(), |agreed| format!(" {}", agreed.answer()));
+            format!("{place}{after}{subprotocol}{deflate}")
         }
         Decision::Events { topic, cors: told, head_only } => {
             format!("events {topic}{}{}", head(head_only), cors(told))

@@ -1,0 +1,205 @@
+//! Compressed messages: one inflater for the whole shard, and a budget for each tick.
+//!
+//! No context is carried from one message to the next, so the inflater serves whoever comes. A message that does not
+//! come to its end within the tick's budget waits with its connection, and those that come after it wait behind it: the
+//! inflater is in the middle of it. So a hundred bombs at once are one after the other, and in between the tick goes
+//! round (PROTOCOL.md G10, G11, K8).
+
+use std::collections::VecDeque;
+
+use moongate_hub::Kind;
+use moongate_io::ConnId;
+use moongate_wire::deflate::{Inflater, Progress};
+use moongate_wire::frame::{Fault, code};
+
+use crate::conn::{Mode, Speaking};
+use crate::core::Core;
+use crate::counts::End;
+use crate::speak::{Ended, Unwelcome};
+
+/// How much is inflated in one tick: bytes made, with bytes read charged for as the inflater does.
+const INFLATE_BUDGET: usize = 512 * 1024;
+
+const NOT_TEXT: Unwelcome =
+    Unwelcome { end: End::NotText, code: code::INVALID_DATA, reason: "text that is not UTF-8" };
+
+/// The shard's inflater and who waits for it.
+pub(crate) struct Inflation {
+    /// Made for the first compressed message. Absent while a message of it is being acted on.
+    inflater: Option<Box<Inflater>>,
+    budget: usize,
+    /// Who waits, first come first served; also some who have gone since.
+    queue: VecDeque<ConnId>,
+    /// Whose message the inflater is in the middle of: the queue's first, if anyone's.
+    begun: Option<ConnId>,
+    pub(crate) counts: InflateCounts,
+}
+
+/// What inflating came to.
+#[derive(Copy, Clone, Default)]
+pub(crate) struct InflateCounts {
+    pub(crate) messages: u64,
+    /// Of those messages, before and after.
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    /// Messages that waited for another tick.
+    pub(crate) waited: u64,
+    pub(crate) broken: u64,
+    pub(crate) too_big: u64,
+    pub(crate) not_text: u64,
+}
+
+impl Default for Inflation {
+    fn default() -> Inflation {
+        Inflation {
+            inflater: None,
+            budget: INFLATE_BUDGET,
+            queue: VecDeque::new(),
+            begun: None,
+            counts: InflateCounts::default(),
+        }
+    }
+}
+
+impl Inflation {
+    /// Begins a tick.
+    pub(crate) fn begin(&mut self) {
+        self.budget = INFLATE_BUDGET;
+    }
+
+    /// Bytes of memory held for a message that is being inflated.
+    pub(crate) fn held(&self) -> u64 {
+        self.inflater.as_ref().map_or(0, |inflater| inflater.held() as u64)
+    }
+
+    /// Inflates `id`'s message as far as the budget goes. The inflater, with the message in it, if that was to its end;
+    /// it has to be given back.
+    fn go_on(&mut self, id: ConnId, payload: &[u8], max: usize) -> Result<Option<Box<Inflater>>, Unwelcome> {
+        let mut inflater = self.inflater.take().unwrap_or_default();
+        if self.begun != Some(id) {
+            inflater.begin();
+            self.begun = Some(id);
+        }
+        match inflater.go_on(payload, max, &mut self.budget) {
+            Ok(Progress::Begun) => {
+                self.inflater = Some(inflater);
+                Ok(None)
+            }
+            Ok(Progress::Whole) => {
+                self.begun = None;
+                self.counts.messages += 1;
+                self.counts.bytes_in += payload.len() as u64;
+                self.counts.bytes_out += inflater.message().len() as u64;
+                Ok(Some(inflater))
+            }
+            Err(fault) => {
+                self.begun = None;
+                self.give_back(inflater);
+                Err(self.refused(fault))
+            }
+        }
+    }
+
+    fn give_back(&mut self, mut inflater: Box<Inflater>) {
+        inflater.begin();
+        self.inflater = Some(inflater);
+    }
+
+    fn refused(&mut self, fault: Fault) -> Unwelcome {
+        let end = if fault.code == code::TOO_BIG {
+            self.counts.too_big += 1;
+            End::TooBig
+        } else {
+            self.counts.broken += 1;
+            End::NotDeflate
+        };
+        Unwelcome { end, code: fault.code, reason: fault.reason }
+    }
+}
+
+impl Core {
+    /// Inflates a message and acts on it, if its turn is now and the budget suffices; true if it did.
+    pub(crate) fn inflate_now(
+        &mut self,
+        id: ConnId,
+        speaking: &mut Speaking,
+        (kind, payload): (Kind, &[u8]),
+        echoes: &mut Vec<u8>,
+    ) -> Result<bool, Ended> {
+        if self.inflation.queue.is_empty() && self.inflate(id, speaking, (kind, payload), echoes)? {
+            return Ok(true);
+        }
+        self.inflation.counts.waited += 1;
+        self.inflation.queue.push_back(id);
+        Ok(false)
+    }
+
+    fn inflate(
+        &mut self,
+        id: ConnId,
+        speaking: &mut Speaking,
+        (kind, payload): (Kind, &[u8]),
+        echoes: &mut Vec<u8>,
+    ) -> Result<bool, Ended> {
+        let max = self.config.policy.message_bytes_max;
+        let Some(inflater) = self.inflation.go_on(id, payload, max).map_err(Ended::Unwelcome)? else {
+            return Ok(false);
+        };
+        let message = inflater.message();
+        // F4: text is text once it is inflated.
+        let said = if kind == Kind::Text && str::from_utf8(message).is_err() {
+            self.inflation.counts.not_text += 1;
+            Err(NOT_TEXT)
+        } else {
+            self.said(id, speaking, kind, message, echoes)
+        };
+        self.inflation.give_back(inflater);
+        said.map(|()| true).map_err(Ended::Unwelcome)
+    }
+
+    /// The tick's share of inflating for those who wait.
+    pub(crate) fn inflate_on(&mut self) {
+        while self.inflation.budget > 0 {
+            let Some(id) = self.inflation.queue.front().copied() else { break };
+            if !matches!(self.conns.get(id), Some(Mode::Speaking(Speaking { stalled: Some(_), .. }))) {
+                // It went, or was sent away, while it waited.
+                self.inflation.queue.pop_front();
+                continue;
+            }
+            let Some(mode) = self.conns.take(id) else { continue };
+            let (mode, peer_ended) = self.inflate_stalled(id, mode);
+            self.settle(id, mode);
+            if peer_ended {
+                self.peer_ended(id);
+            }
+        }
+        self.busy |= !self.inflation.queue.is_empty();
+    }
+
+    /// Goes on with the message of the first who waits; once it is whole, with the frames that came after it. Says
+    /// whether the peer has ended and all that came before that was looked at.
+    fn inflate_stalled(&mut self, id: ConnId, mode: Mode) -> (Mode, bool) {
+        let Mode::Speaking(mut speaking) = mode else { return (mode, false) };
+        let Some(mut stalled) = speaking.stalled.take() else { return (Mode::Speaking(speaking), false) };
+        let mut echoes = std::mem::take(&mut self.scratch);
+        let message = (stalled.kind, &stalled.payload[..]);
+        let inflated = self.inflate(id, &mut speaking, message, &mut echoes);
+        self.push_echoes(id, &mut echoes);
+        self.scratch = echoes;
+        let mode = match inflated {
+            Ok(false) => {
+                speaking.stalled = Some(stalled);
+                return (Mode::Speaking(speaking), false);
+            }
+            Ok(true) => {
+                self.inflation.queue.pop_front();
+                self.read_frames(id, speaking, &mut stalled.rest)
+            }
+            Err(ended) => {
+                self.inflation.queue.pop_front();
+                self.end_conversation(id, speaking, ended)
+            }
+        };
+        (self.read_again(id, mode), stalled.peer_ended)
+    }
+}
