@@ -204,7 +204,7 @@ impl SimDriver {
         if !self.rng.chance(self.plan.late) {
             return self.now;
         }
-        let at = self.now + self.rng.millis(0, 20);
+        let at = self.now + self.rng.millis(0, 5);
         self.net.borrow_mut().schedule(at, Due::Wake);
         at
     }

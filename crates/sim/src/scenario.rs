@@ -302,8 +302,13 @@ impl Plan {
             0 => Pace::Stops { after: rng.below(3000) },
             _ => Pace::Slow { bytes: rng.between(1, 600), pause: rng.between(1, 60) },
         };
-        let window = if slow { rng.between(100, 4000) } else { rng.pick(&[300, 5_000, 100_000, 1 << 20]) };
         let delay = rng.pick(&[(0, 0), (0, 2), (1, 50), (20, 40)]);
+        // Whoever is to keep up has a window that carries what is said.
+        let window = match delay {
+            _ if slow => rng.between(100, 4000),
+            (_, 0..=2) => rng.pick(&[400, 5_000, 100_000, 1 << 20]),
+            _ => rng.pick(&[8_000, 100_000, 1 << 20]),
+        };
         let breaks = rng.chance(scenario.broken).then(|| rng.millis(0, 6000));
         let at = rng.millis(0, 4000);
         let shard = rng.below(self.shards);

@@ -1,0 +1,73 @@
+//! A hub that is broken on purpose: somebody loses, doubles or swaps a message on its way to one subscriber, and the
+//! oracle must notice.
+
+use std::time::Duration;
+
+use moongate_sim::client::{Leave, Place, SocketPlan};
+use moongate_sim::scenario::{ClientPlan, Pace, Role, SCENARIOS};
+use moongate_sim::tamper::{Deed, Tamper};
+use moongate_sim::{Plan, run_plan};
+
+/// A small calm world: two subscribers, of whom the first speaks, and somebody's hand on the second one's wire.
+fn world(seed: u64, tamper: Option<Tamper>) -> Plan {
+    let mut plan = Plan::of(seed * SCENARIOS.len() as u64);
+    let socket = |messages, tamper| {
+        Role::Socket(SocketPlan {
+            place: Place::Topic(String::from("t0")),
+            messages,
+            burst: 3,
+            pause: (0, 30),
+            bytes_max: 16,
+            eager: false,
+            leave: Leave::Stays,
+            linger: (0, 0),
+            tamper,
+        })
+    };
+    let client = |at, role| ClientPlan {
+        at: Duration::from_secs(at),
+        shard: 0,
+        role,
+        pace: Pace::Fast,
+        window: 1 << 20,
+        delay: (0, 2),
+        breaks: None,
+    };
+    plan.clients = vec![client(0, socket(0, tamper)), client(1, socket(20, None))];
+    plan.control_messages = 0;
+    plan
+}
+
+#[test]
+fn an_untouched_world_is_right() {
+    for seed in 0..5 {
+        let outcome = run_plan(world(seed, None)).expect("nobody touched it");
+        assert_eq!((outcome.said, outcome.heard), (20, 40));
+    }
+}
+
+fn check(deed: Deed, expect: &str) {
+    for seed in 0..5 {
+        for after in [0, 7, 18] {
+            match run_plan(world(seed, Some(Tamper::new(deed, after)))) {
+                Ok(outcome) => panic!("{deed:?} after {after} went unnoticed in {outcome:?}"),
+                Err(report) => assert!(report.contains(expect), "{deed:?}: {report}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_lost_message_is_noticed() {
+    check(Deed::Lose, "never heard message");
+}
+
+#[test]
+fn a_doubled_message_is_noticed() {
+    check(Deed::Double, "twice");
+}
+
+#[test]
+fn swapped_messages_are_noticed() {
+    check(Deed::Swap, "no order fits what was heard");
+}
