@@ -119,7 +119,12 @@ impl Wheel {
         if self.armed == 0 {
             return None;
         }
-        let start = bucket(self.tick);
+        let here = bucket(self.tick);
+        if self.has_due(here) {
+            return Some(Time::from_nanos(self.tick * TICK_NANOS));
+        }
+        // What else stands in this bucket is due a turn later: it is the last to look at, not the first.
+        let start = (here + 1) % BUCKETS;
         let words = BUCKETS / 64;
         for step in 0..=words {
             let word = (start / 64 + step) % words;
@@ -131,11 +136,23 @@ impl Wheel {
             }
             if bits != 0 {
                 let found = word * 64 + bits.trailing_zeros() as usize;
-                let ahead = (found + BUCKETS - start) % BUCKETS;
+                let ahead = (found + BUCKETS - start) % BUCKETS + 1;
                 return Some(Time::from_nanos((self.tick + ahead as u64) * TICK_NANOS));
             }
         }
         None
+    }
+
+    fn has_due(&self, bucket: usize) -> bool {
+        let mut slot = self.heads[bucket];
+        while slot != NONE {
+            let link = self.links[slot as usize];
+            if link.deadline <= self.tick {
+                return true;
+            }
+            slot = link.next;
+        }
+        false
     }
 }
 
@@ -215,6 +232,18 @@ mod tests {
         assert_eq!(due.len(), 6);
         assert!(!wheel.advance(at(50), 6, &mut due));
         assert_eq!(due.len(), 10);
+    }
+
+    #[test]
+    fn a_timer_that_is_due_a_turn_later_lets_the_shard_sleep() {
+        let mut wheel = Wheel::new(at(800));
+        wheel.set(3, at(800 + 8 * BUCKETS as u64));
+        for millis in [800, 4_000, 20_000, 33_560] {
+            assert_eq!(due(&mut wheel, millis), []);
+            assert!(wheel.next() > Some(at(millis)), "at {millis}: {:?}", wheel.next());
+        }
+        assert_eq!(wheel.next(), Some(at(33_568)));
+        assert_eq!(due(&mut wheel, 33_568), [3]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ const CALMING: Duration = Duration::from_secs(240);
 /// How long a drain may take beyond its own delay and timeout.
 const DRAIN_SLACK: Duration = Duration::from_secs(60);
 /// How many ticks in a row a shard may refuse to sleep though nothing happens.
-const SPIN_MAX: u32 = 10_000;
+const SPIN_MAX: u32 = 100;
 
 /// What a world was like.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
