@@ -1,7 +1,7 @@
 //! Criterion benchmarks of Moongate's hot paths. Each is in `benches/`; beside what it measures stands something to hold
 //! it against.
 //!
-//! All together take about three minutes: `make bench`, or `make bench BENCH=unmask` for some.
+//! `make bench` runs all, two and a half seconds each; `make bench BENCH=unmask` some.
 
 use std::time::Duration;
 

@@ -198,3 +198,76 @@ pub(crate) fn json(spec: &Spec, outcome: &Outcome) -> Value {
         "bytes_per_connection": slope,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Progress;
+    use crate::report::Part;
+    use crate::scenario::idle;
+    use crate::server::{Cpu, Footprint};
+
+    fn spec() -> Spec {
+        let options = idle::Options { connections: 100, topics: 1, name: "load".to_owned(), hold: 0 };
+        let server = "127.0.0.1:8080".parse().expect("an address");
+        Spec { server, kind: Kind::Idle(options), threads: 1, processes: 1 }
+    }
+
+    fn outcome(part: Part) -> Outcome {
+        let sized = |connections: u32, rss| Sized {
+            connections,
+            footprint: Footprint { rss, pss: rss / 2, files: 9 },
+        };
+        Outcome {
+            progress: Progress { opened: 100, sent: 1, due: 100, heard: 100, finished: 1 },
+            part,
+            opening: 0.5,
+            running: 2.0,
+            server_cpu: Some(Cpu { user: 0.0001, system: 0.0004 }),
+            own_cpu: Some(Cpu { user: 0.5, system: 0.5 }),
+            footprints: vec![sized(20, 1_000_000), sized(100, 1_080_000)],
+        }
+    }
+
+    #[test]
+    fn figures_are_per_delivery_and_per_connection() {
+        let mut outcome = outcome(Part::default());
+        (outcome.part.first_sent, outcome.part.last_heard) = (Some(1), Some(500_000_001));
+        let lines = lines(&spec(), &outcome);
+        for line in [
+            "opened     100 connections in 0.50 s (200/s)",
+            "delivered  100 of 100 (200/s)",
+            "server     5.00 µs CPU per delivery (1.00 user, 4.00 system), 0 % of a core",
+            "1000 bytes RSS, 500 bytes PSS per connection (slope)",
+            "this tool  50 % of a core, its busiest thread 0 %",
+            "verified   nothing lost",
+        ] {
+            assert!(lines.contains(line), "no {line:?} in: {lines}");
+        }
+        assert!(!lines.contains("NOTE") && is_right(&outcome));
+        assert_eq!(json(&spec(), &outcome)["bytes_per_connection"]["rss"], 1000.0);
+    }
+
+    #[test]
+    fn it_says_when_it_is_itself_the_bottleneck() {
+        let (mut late, mut busy) = (Part::default(), Part::default());
+        (0..100).for_each(|_| late.lag.record(10_000_000));
+        busy.busiest_thread = 0.95;
+        for (part, expect) in [
+            (busy, "a thread of it took 95 % of a core"),
+            (late, "one message in a hundred was sent 10 ms late"),
+        ] {
+            let lines = lines(&spec(), &outcome(part));
+            assert!(lines.contains(&format!("this tool is the bottleneck: {expect}")), "{lines}");
+        }
+    }
+
+    #[test]
+    fn nothing_delivered_proves_nothing() {
+        let mut outcome = outcome(Part::default());
+        outcome.progress.heard = 99;
+        assert!(!is_right(&outcome) && lines(&spec(), &outcome).contains("FAILED"));
+        (outcome.progress.heard, outcome.progress.due) = (0, 0);
+        assert!(!is_right(&outcome));
+    }
+}

@@ -115,7 +115,23 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("its address").port();
         assert_eq!(find(port), Some(std::process::id()));
-        drop(listener);
-        assert_eq!(find(port), None);
+    }
+
+    #[test]
+    fn only_listeners_on_the_port_count() {
+        let line = |address: &str, state: &str, inode: u32| {
+            let columns = "00000000:00000000 00:00000000 00000000 0 0";
+            format!(
+                "   0: {address} 00000000:0000 {state} {columns} {inode} 1 0000000000000000 100 0 0 10 0\n"
+            )
+        };
+        let table = format!(
+            "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n{}{}{}{}",
+            line("0100007F:1F90", "0A", 11),
+            line("0100007F:1F91", "0A", 12),
+            line("0100007F:1F90", "01", 13),
+            line("00000000000000000000000001000000:1F90", "0A", 14),
+        );
+        assert_eq!(parse_listeners(&table, 8080), [11, 14]);
     }
 }

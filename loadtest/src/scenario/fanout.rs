@@ -66,6 +66,8 @@ struct Source {
     /// How many deliveries those call for.
     due: u64,
     began: Option<u64>,
+    /// When the server last took too little to send more: what is late by then is not this tool's doing.
+    held_back_at: u64,
     message: Vec<u8>,
 }
 
@@ -100,6 +102,7 @@ impl Fanout {
             sent_all: 0,
             due: 0,
             began: None,
+            held_back_at: 0,
             message: Vec::new(),
         });
         Fanout { options, place, pattern, receivers, source, heard: 0 }
@@ -127,6 +130,7 @@ impl Fanout {
             }
             let publisher = (source.sent_all % u64::from(self.options.publishers)) as u32;
             if links.waiting(source.first + publisher) > WAITING_BYTES_MAX {
+                source.held_back_at = now;
                 break;
             }
             let audience = self.options.audience(publisher % self.options.topics);
@@ -144,7 +148,7 @@ impl Fanout {
                         turn.wake_at = Some(deadline.map_or(due, |deadline| deadline.min(due)));
                         break;
                     }
-                    part.lag.record(now - due);
+                    part.lag.record(now - due.max(source.held_back_at));
                     due
                 }
             };
