@@ -34,6 +34,10 @@ const TOPICS_FULL: Unwelcome =
 impl Core {
     /// Frames, as many as came in. Messages go to the hub at once: it collects them until the end of the tick.
     pub(crate) fn read_frames(&mut self, id: ConnId, mut speaking: Speaking, mut bytes: &mut [u8]) -> Mode {
+        if speaking.awaits_pong {
+            // What is due next counts from here, not from the end of the pong's time.
+            self.wheel.set(id.slot(), self.after(self.config.ping_interval));
+        }
         speaking.hears(self.now_millis());
         if let Some(stalled) = &mut speaking.stalled {
             stalled.rest.extend_from_slice(bytes);
@@ -135,7 +139,7 @@ impl Core {
     fn pong(&mut self, id: ConnId, payload: &[u8], echoes: &mut Vec<u8>) {
         self.push_echoes(id, echoes);
         frame::encode(frame::Opcode::Pong, payload, echoes);
-        self.hub.outboxes.push_pong(id.slot(), Bytes::own(&echoes[..], &self.meter));
+        self.hub.outboxes.push_pong(id.slot(), echoes, &self.meter);
         echoes.clear();
     }
 
