@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, Chain, Segment, Time};
+use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, Chain, Meter, Segment, Time};
 
 /// What happens to a subscriber whose outbox is full.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -51,6 +51,9 @@ pub(crate) enum Delivered {
     Sealed,
 }
 
+/// How many bytes of pongs wait for one connection: those of the longest one there can be (RFC 6455 §5.5).
+const PONGS_BYTES_MAX: usize = 2 + 125;
+
 /// A subscriber counts as making progress if it took bytes within this span.
 const PROGRESS_WITHIN: Duration = Duration::from_millis(10);
 
@@ -77,9 +80,9 @@ enum Waiting {
 #[derive(Default)]
 struct Many {
     segments: VecDeque<Segment>,
-    /// The newest pong that is due: an older one it replaces was never sent (RFC 6455 §5.5.3 allows that).
-    pong: Option<Bytes>,
-    /// How many segments at the front came back from a send, an older pong perhaps the last of them.
+    /// The pongs that are due, oldest first, in at most [`PONGS_BYTES_MAX`].
+    pongs: Option<Bytes>,
+    /// How many segments at the front came back from a send, older pongs perhaps the last of them.
     returned: usize,
 }
 
@@ -121,29 +124,35 @@ impl Outboxes {
         }
     }
 
-    /// Adds the connection's last words behind all that waits, a pong that is due included, and seals the outbox.
+    /// Adds the connection's last words behind all that waits, pongs that are due included, and seals the outbox.
     pub fn push_last(&mut self, slot: u32, bytes: Bytes) {
         let outbox = &mut self.table[slot as usize];
         if let Waiting::Many(many) = &mut outbox.waiting {
-            many.segments.extend(many.pong.take().map(Segment::whole));
+            many.segments.extend(many.pongs.take().map(Segment::whole));
         }
         self.push(slot, bytes);
         self.seal(slot);
     }
 
-    /// Adds a pong, in place of one that has not gone out yet.
-    pub fn push_pong(&mut self, slot: u32, bytes: Bytes) {
+    /// Adds a pong, one whole frame. Those that wait already stay while there is room for all in [`PONGS_BYTES_MAX`];
+    /// else it replaces them, since only the newest ping must be answered (RFC 6455 §5.5.3).
+    pub fn push_pong(&mut self, slot: u32, pong: &[u8], meter: &Meter) {
         let outbox = &mut self.table[slot as usize];
         if outbox.sealed {
             return;
         }
         if outbox.flight_bytes == 0 && matches!(outbox.waiting, Waiting::Nothing) {
-            return self.append(slot, Segment::whole(bytes));
+            return self.append(slot, Segment::whole(Bytes::own(pong, meter)));
         }
-        let added = bytes.len() as u32;
-        let replaced = outbox.waiting.many().pong.replace(bytes).map_or(0, |old| old.len() as u32);
-        outbox.waiting_bytes = outbox.waiting_bytes + added - replaced;
-        self.waiting_bytes = self.waiting_bytes + u64::from(added) - u64::from(replaced);
+        let pongs = &mut outbox.waiting.many().pongs;
+        let before = pongs.take();
+        let before = before.as_ref().map_or(&[][..], Bytes::as_slice);
+        let kept = if before.len() + pong.len() <= PONGS_BYTES_MAX { before } else { &[] };
+        let after = Bytes::own([kept, pong].concat(), meter);
+        let (added, removed) = (after.len() as u32, before.len() as u32);
+        *pongs = Some(after);
+        outbox.waiting_bytes = outbox.waiting_bytes + added - removed;
+        self.waiting_bytes = self.waiting_bytes + u64::from(added) - u64::from(removed);
         self.mark_dirty(slot);
     }
 
@@ -351,14 +360,14 @@ impl Waiting {
             Waiting::Nothing => None,
             Waiting::One(segment) => Some(Chain::One(segment)),
             Waiting::Many(mut many) => {
-                // A pong follows whole messages, so it may end any chain; one that is cut short keeps a place for it.
-                // But it must not overtake an older one, so what came back goes first, all of it.
+                // Pongs follow whole messages, so they may end any chain; one that is cut short keeps a place for them.
+                // But they must not overtake older ones, so what came back goes first, all of it.
                 let returned = std::mem::take(&mut many.returned);
-                let pong = if returned < CHAIN_SEGMENTS_MAX { many.pong.take() } else { None };
-                let count = many.segments.len().min(CHAIN_SEGMENTS_MAX - usize::from(pong.is_some()));
+                let pongs = if returned < CHAIN_SEGMENTS_MAX { many.pongs.take() } else { None };
+                let count = many.segments.len().min(CHAIN_SEGMENTS_MAX - usize::from(pongs.is_some()));
                 let mut segments: Vec<Segment> = many.segments.drain(..count).collect();
-                segments.extend(pong.map(Segment::whole));
-                if !many.segments.is_empty() || many.pong.is_some() {
+                segments.extend(pongs.map(Segment::whole));
+                if !many.segments.is_empty() || many.pongs.is_some() {
                     *self = Waiting::Many(many);
                 }
                 match segments.len() {
@@ -403,8 +412,8 @@ impl Waiting {
             Waiting::Nothing => 0,
             Waiting::One(segment) => segment.len(),
             Waiting::Many(many) => {
-                let pong = many.pong.as_ref().map_or(0, Bytes::len);
-                many.segments.iter().map(Segment::len).sum::<usize>() + pong
+                let pongs = many.pongs.as_ref().map_or(0, Bytes::len);
+                many.segments.iter().map(Segment::len).sum::<usize>() + pongs
             }
         }
     }

@@ -25,6 +25,10 @@ fn own(text: &'static str) -> Bytes {
     Bytes::fixed(text.as_bytes())
 }
 
+fn push_pong(outboxes: &mut Outboxes, pong: &str) {
+    outboxes.push_pong(SLOT, pong.as_bytes(), &Meter::default());
+}
+
 /// Takes the next send, lets the kernel take `count` bytes of it and returns those.
 fn send(outboxes: &mut Outboxes, count: usize) -> String {
     let (slot, chain) = outboxes.next_send().expect("something waits");
@@ -96,16 +100,35 @@ fn a_held_outbox_keeps_what_it_gets_in_order() {
 }
 
 #[test]
-fn pongs_are_coalesced_and_never_split_a_message() {
+fn d12_every_pong_that_finds_room_goes_out_and_none_splits_a_message() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
     outboxes.deliver(SLOT, run(&["message"]), Time::ZERO);
     assert_eq!(send(&mut outboxes, 3), "mes");
-    outboxes.push_pong(SLOT, own("<pong1>"));
-    outboxes.push_pong(SLOT, own("<pong2>"));
+    push_pong(&mut outboxes, "<pong1>");
+    push_pong(&mut outboxes, "<pong2>");
     outboxes.deliver(SLOT, run(&["next"]), Time::ZERO);
-    assert_eq!(drain(&mut outboxes), "sagenext<pong2>");
-    outboxes.push_pong(SLOT, own("<pong3>"));
+    assert_eq!(drain(&mut outboxes), "sagenext<pong1><pong2>");
+    push_pong(&mut outboxes, "<pong3>");
     assert_eq!(drain(&mut outboxes), "<pong3>");
+}
+
+#[test]
+fn k3_only_the_newest_pong_waits_once_there_is_no_room() {
+    let longest = "p".repeat(PONGS_BYTES_MAX);
+    for (pongs, expect) in [
+        (vec!["a", &longest[1..]], format!("a{}", &longest[1..])),
+        (vec!["a", &longest], longest.clone()),
+        (vec![&longest, "a", "b"], "ab".to_owned()),
+        (vec!["0123456789"; 13], "0123456789".to_owned()),
+    ] {
+        let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
+        outboxes.deliver(SLOT, run(&["message,"]), Time::ZERO);
+        for pong in pongs {
+            push_pong(&mut outboxes, pong);
+        }
+        assert_eq!(outboxes.waiting_bytes() as usize, "message,".len() + expect.len());
+        assert_eq!(drain(&mut outboxes), format!("message,{expect}"));
+    }
 }
 
 #[test]
@@ -114,9 +137,9 @@ fn a_pong_does_not_overtake_an_older_one() {
     for _ in 0..CHAIN_SEGMENTS_MAX + 3 {
         outboxes.push(SLOT, own("ab"));
     }
-    outboxes.push_pong(SLOT, own("1"));
+    push_pong(&mut outboxes, "1");
     assert_eq!(send(&mut outboxes, 1), "a", "of a chain that ends with a pong");
-    outboxes.push_pong(SLOT, own("2"));
+    push_pong(&mut outboxes, "2");
     let rest = drain(&mut outboxes);
     assert!(rest.find('1') < rest.find('2'), "{rest}");
 }
@@ -125,12 +148,12 @@ fn a_pong_does_not_overtake_an_older_one() {
 fn a_pong_goes_before_the_last_words() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
     outboxes.deliver(SLOT, run(&["message,"]), Time::ZERO);
-    outboxes.push_pong(SLOT, own("<pong1>"));
-    outboxes.push_pong(SLOT, own("<pong2>"));
+    push_pong(&mut outboxes, "<pong1>");
+    push_pong(&mut outboxes, "<pong2>");
     outboxes.push_last(SLOT, own("<close>"));
-    outboxes.push_pong(SLOT, own("<pong3>"));
-    assert_eq!(outboxes.waiting_bytes(), 22);
-    assert_eq!(drain(&mut outboxes), "message,<pong2><close>");
+    push_pong(&mut outboxes, "<pong3>");
+    assert_eq!(outboxes.waiting_bytes(), 29);
+    assert_eq!(drain(&mut outboxes), "message,<pong1><pong2><close>");
     assert_eq!(outboxes.waiting_bytes(), 0);
 }
 
@@ -140,7 +163,7 @@ fn a_sealed_outbox_takes_nothing_more() {
     outboxes.push(SLOT, own("close"));
     outboxes.seal(SLOT);
     outboxes.push(SLOT, own("late"));
-    outboxes.push_pong(SLOT, own("late"));
+    push_pong(&mut outboxes, "late");
     assert_eq!(outboxes.deliver(SLOT, run(&["late"]), Time::ZERO), Delivered::Sealed);
     assert_eq!(drain(&mut outboxes), "close");
 }
