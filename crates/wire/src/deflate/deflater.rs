@@ -5,7 +5,7 @@ use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Status};
 use super::{TAIL, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
 /// How hard is tried, of 1 to 9: see `docs/decisions/0003-deflate.md` for what was measured.
-const LEVEL: i32 = 6;
+const LEVEL: i32 = 2;
 
 /// How many windows there are.
 const WINDOWS: usize = (WINDOW_BITS_MAX - WINDOW_BITS_MIN + 1) as usize;
