@@ -177,7 +177,7 @@ def check_answered(gateway, row: Answered):
                 connection.send(piece)
             answer = connection.head()
             assert answer.status == row.status, answer
-            assert answer.one("Connection") == "close", "no answer but a 426 names a protocol"
+            assert answer.one("Connection") == "close", "C7: no answer but a 426 names a protocol"
             assert not answer.all("Upgrade") and not answer.all("Sec-WebSocket-Accept"), answer
             assert not answer.all("Transfer-Encoding"), answer
             if row.media_type:

@@ -76,7 +76,7 @@ WRONG = {
     "F3 past U+10FFFF": (frame(TEXT, b"\xf4\x90\x80\x80"), 1007, "UTF-8"),
     "F3 a cut tail": (frame(TEXT, b"ok \xf0\x9f\x8c"), 1007, "UTF-8"),
     "F3 a continuation byte first": (frame(TEXT, b"\x80"), 1007, "UTF-8"),
-    "K2 a message that is too big": (frame(BINARY, b"x" * 65_537), 1009, ""),
+    "E13 K2 a message that is too big": (frame(BINARY, b"x" * 65_537), 1009, ""),
     "K2 fragments that are too big together": (
         frame(BINARY, b"x" * 60_000, fin=False) + frame(CONTINUATION, b"x" * 6_000), 1009, "",
     ),
@@ -88,7 +88,7 @@ WRONG = {
 @pytest.mark.parametrize("place", ["/echo", PATH])
 @pytest.mark.parametrize(("wrong", "code", "reason"), WRONG.values(), ids=WRONG.keys())
 def test_a_broken_rule(gateway, place, wrong, code, reason):
-    """What came before is answered, the rule is named, and nothing behind it is looked at (E7), dripped or not (D11)."""
+    """E13: what came before is answered, the rule is named, and nothing behind it is looked at (E7), dripped or not (D11)."""
     for size in {len(wrong), 1 if len(wrong) < 300 else len(wrong)}:
         with open_websocket(gateway.listen, place) as connection:
             connection.send(frame(PING, b"before"))

@@ -250,6 +250,7 @@ def test_l5_l6_a_token_nobody_has(start):
 
 
 def test_l7_who_may_not_speak_may_not_by_any_way(start):
+    """E13: 403, and 1008 where a Close has to say it."""
     gateway = start(ANONYMOUS="subscribe")
     check_problem(exchange(gateway.listen, head(f"POST {PATH} HTTP/1.1", f"Host: {gateway.host}", "Content-Length: 0")), 403)
     with open_websocket(gateway.listen, PATH) as speaker:
