@@ -103,7 +103,7 @@ impl Core {
         }
     }
 
-    /// Ends a connection's turn: what it does next. No mode but the last is without a timer (PROTOCOL.md K7).
+    /// Ends a connection's turn: what it does next. No mode but the last is without a timer (docs/protocol.md K7).
     pub(crate) fn settle(&mut self, id: ConnId, mode: Mode) {
         let timed = self.wheel.is_set(id.slot()) || matches!(mode, Mode::Gone | Mode::Vacant);
         debug_assert!(timed, "a mode without a timer");

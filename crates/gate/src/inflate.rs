@@ -3,7 +3,7 @@
 //! No context is carried from one message to the next, so the inflater serves whoever comes. A message that does not
 //! come to its end within the tick's budget waits with its connection, and those that come after it wait behind it: the
 //! inflater is in the middle of it. So a hundred bombs at once are one after the other, and in between the tick goes
-//! round (PROTOCOL.md G10, G11, K8).
+//! round (docs/protocol.md G10, G11, K8).
 
 use std::collections::VecDeque;
 

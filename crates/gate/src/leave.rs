@@ -74,7 +74,7 @@ impl Core {
         Mode::Lingering { discarded: 0 }
     }
 
-    /// Bytes from a peer that was answered already: they are no request (PROTOCOL.md B30).
+    /// Bytes from a peer that was answered already: they are no request (docs/protocol.md B30).
     pub(crate) fn discard(&mut self, id: ConnId, discarded: u32, count: usize) -> Mode {
         let discarded = discarded.saturating_add(count as u32);
         if discarded > LINGER_BYTES_MAX {

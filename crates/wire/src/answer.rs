@@ -1,7 +1,7 @@
 //! Answers: complete HTTP responses to requests that do not become another protocol.
 //!
 //! Every answer says `Connection: close`: there is one request per connection, so that no byte after a head can ever be
-//! taken for another request (PROTOCOL.md B30).
+//! taken for another request (docs/protocol.md B30).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -115,7 +115,7 @@ impl Answer {
         if on_topic { answer.vary("Accept") } else { answer }
     }
 
-    /// 200, the head of an event stream; the events follow until the connection closes (PROTOCOL.md J3).
+    /// 200, the head of an event stream; the events follow until the connection closes (docs/protocol.md J3).
     pub fn events(cors: &Cors) -> Answer {
         let mut answer = Answer::new(200).vary("Accept").cors(cors);
         // Proxies of nginx's kind would hold events back otherwise.

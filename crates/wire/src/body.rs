@@ -3,7 +3,7 @@
 use crate::refusal::{Reason, Refusal};
 use crate::scan::is_token_byte;
 
-/// How many bytes of chunk extensions and trailer fields a whole body may have (PROTOCOL.md A25).
+/// How many bytes of chunk extensions and trailer fields a whole body may have (docs/protocol.md A25).
 pub const CHUNK_EXTRA_BYTES_MAX: usize = 4096;
 
 /// How many digits a chunk's size may have; so many fit into 64 bits.

@@ -1,4 +1,4 @@
-//! What is to be done about a request: one pure function, and the table of PROTOCOL.md B from top to bottom.
+//! What is to be done about a request: one pure function, and the table of docs/protocol.md B from top to bottom.
 //!
 //! The first question is where the request goes, the second whether it asks for a protocol that is spoken there. Only
 //! then do its method and the rest of its fields matter. A request that a page or an event stream can answer is answered
@@ -106,7 +106,7 @@ pub enum Decision {
 pub struct Upgrade {
     /// What it is connected to.
     pub place: Place,
-    /// The text of `Sec-WebSocket-Key` as it came (PROTOCOL.md B18).
+    /// The text of `Sec-WebSocket-Key` as it came (docs/protocol.md B18).
     pub key: [u8; 24],
     /// Whether 100 has to be sent before 101 (RFC 9110 §7.8).
     pub expect_continue: bool,

@@ -1,7 +1,7 @@
 //! Compressed messages: permessage-deflate (RFC 7692), without context.
 //!
 //! Every agreement says that neither side carries its window from one message to the next. So a message is compressed
-//! once for everybody who agreed, whoever they are and whatever they heard before (PROTOCOL.md G14), and no connection
+//! once for everybody who agreed, whoever they are and whatever they heard before (G14), and no connection
 //! owns a compressor, an inflater or a window: each shard has one [`Deflater`] and one [`Inflater`] for all of them.
 
 mod deflater;
@@ -17,7 +17,7 @@ pub(crate) use offer::Offer;
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 /// The smallest window a server may be held to here, in bits. RFC 7692 allows 8, which no zlib can compress to without a
-/// zlib header: such an offer is declined (PROTOCOL.md G2).
+/// zlib header: such an offer is declined (docs/protocol.md G2).
 pub const WINDOW_BITS_MIN: u8 = 9;
 
 /// The largest window there is, in bits: 32 KiB.
@@ -35,7 +35,7 @@ pub struct Agreed {
 impl Agreed {
     /// The value of `Sec-WebSocket-Extensions` that says so. A server may demand that the client keeps no context even
     /// if that was not offered (RFC 7692 §7.1.1.2), and may keep none itself (§7.1.1.1). The client's own window is left
-    /// to it, since any window can be inflated (PROTOCOL.md G3, G5).
+    /// to it, since any window can be inflated (docs/protocol.md G3, G5).
     pub fn answer(&self) -> &'static str {
         macro_rules! answer {
             ($more:literal) => {

@@ -1,7 +1,7 @@
 //! A complete request head, parsed in place: `httparse` once, and then the rules that it leaves to others.
 //!
 //! What comes out has one method that is known, one target in a form that goes with it, at most one host, and one
-//! certain way in which a body ends. Whatever would leave room for two readings is refused (PROTOCOL.md A13 to A24).
+//! certain way in which a body ends. Whatever would leave room for two readings is refused (A13 to A24).
 
 mod name;
 

@@ -1,7 +1,7 @@
 //! What client and server agree on beyond the WebSocket protocol itself: a subprotocol and extensions.
 //!
-//! Offers are always read strictly (PROTOCOL.md B21, B23). What is chosen from them depends on what is enabled; nothing
-//! that the client did not offer can ever be chosen (PROTOCOL.md C3, C4).
+//! Offers are always read strictly (B21, B23). What is chosen from them depends on what is enabled; nothing
+//! that the client did not offer can ever be chosen (docs/protocol.md C3, C4).
 
 use crate::deflate::{self, Offer};
 use crate::head::{Head, Name};
@@ -47,7 +47,7 @@ fn choose_subprotocol(head: &Head<'_>, enabled: &[&'static str]) -> Result<Optio
     if count == 0 { Err(Reason::SubprotocolMalformed) } else { Ok(chosen) }
 }
 
-/// RFC 6455 §9.1. The first offer that can be accepted is; each other well-formed one is declined (PROTOCOL.md B24, C4).
+/// RFC 6455 §9.1. The first offer that can be accepted is; each other well-formed one is declined (B24, C4).
 fn choose_deflate(head: &Head<'_>, enabled: bool) -> Result<Option<deflate::Agreed>, Reason> {
     const NAME: Name = Name::SecWebSocketExtensions;
     if !head.has(NAME) {

@@ -3,7 +3,7 @@
 //! This is the gate in front of `httparse`, which takes more than HTTP allows: what passes here has lines that end in
 //! CR LF and nothing else, one request line of three parts, and field lines whose names are tokens and whose values
 //! hold no control characters. The scanner is a state machine over bytes, so that it makes no difference how the bytes
-//! were cut up on their way (PROTOCOL.md A26, A31), and it refuses at the first byte that decides.
+//! were cut up on their way (docs/protocol.md A26, A31), and it refuses at the first byte that decides.
 
 use crate::head::FIELDS_MAX;
 use crate::refusal::{Reason, Refusal};
@@ -250,13 +250,13 @@ fn skip_words(bytes: &[u8], from: usize, stops: impl Fn(u64) -> u64, pass: impl 
 const ONES: u64 = u64::MAX / 255;
 const TOPS: u64 = ONES << 7;
 
-/// Marks control characters, the tab among them. Bytes above 0x7F are opaque (PROTOCOL.md A10).
+/// Marks control characters, the tab among them. Bytes above 0x7F are opaque (docs/protocol.md A10).
 fn not_value(word: u64) -> u64 {
     let delete = word ^ (ONES * 0x7f);
     (word.wrapping_sub(ONES * 0x20) | delete.wrapping_sub(ONES)) & !word & TOPS
 }
 
-/// Marks everything but visible ASCII (PROTOCOL.md A12).
+/// Marks everything but visible ASCII (docs/protocol.md A12).
 fn not_target(word: u64) -> u64 {
     let delete = word ^ (ONES * 0x7f);
     ((word.wrapping_sub(ONES * 0x21) | delete.wrapping_sub(ONES)) & !word | word) & TOPS

@@ -62,7 +62,7 @@ fn only_known_hosts_and_listed_origins() {
     check(twice, 403, Some("origin_refused"));
 }
 
-/// A full URL as the target wins over `Host` (PROTOCOL.md A16).
+/// A full URL as the target wins over `Host` (docs/protocol.md A16).
 #[test]
 fn a_full_url_says_the_host() {
     let world = start(Plan { config: open_config(), ..Plan::default() });

@@ -25,7 +25,7 @@ pub fn window_needed(len: usize, window_bits: u8) -> u8 {
 }
 
 impl Deflater {
-    /// Appends `payload` compressed to `out`, such that no distance exceeds the window of `window_bits` (PROTOCOL.md G2).
+    /// Appends `payload` compressed to `out`, such that no distance exceeds the window of `window_bits` (G2).
     /// False, with nothing appended, if that would not be smaller than `payload` itself.
     ///
     /// # Panics

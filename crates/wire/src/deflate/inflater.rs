@@ -15,7 +15,7 @@ const SUFFIX: [u8; 6] = [TAIL[0], TAIL[1], TAIL[2], TAIL[3], 0x03, 0x00];
 const STEP_BYTES_MAX: usize = 64 * 1024;
 
 /// How many bytes made are as much work as one byte read. A byte read can begin a block whose code must be built first,
-/// which is why one that makes nothing is not free (PROTOCOL.md G12); see `docs/decisions/0003-deflate.md`.
+/// which is why one that makes nothing is not free (docs/protocol.md G12); see `docs/decisions/0003-deflate.md`.
 const READ_WORK: usize = 16;
 
 /// Bytes that can be referred to: work is charged for them where they have to be set up again.

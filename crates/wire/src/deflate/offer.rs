@@ -3,7 +3,7 @@
 use super::{Agreed, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 
 /// One offer of permessage-deflate, parameter by parameter. What must not be there declines this offer only: the client
-/// may have made another (RFC 7692 §5.1, PROTOCOL.md G1).
+/// may have made another (RFC 7692 §5.1, docs/protocol.md G1).
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Offer {
     declined: bool,

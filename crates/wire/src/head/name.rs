@@ -1,6 +1,6 @@
 //! The names of the fields that are looked at, found out once per line.
 
-/// A field's name. An underscore is not a hyphen (PROTOCOL.md A27): such a name is [`Name::Other`].
+/// A field's name. An underscore is not a hyphen (docs/protocol.md A27): such a name is [`Name::Other`].
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Name {
     /// `Accept`
@@ -31,7 +31,7 @@ pub enum Name {
     TransferEncoding,
     /// `Upgrade`
     Upgrade,
-    /// Any other, which is ignored (PROTOCOL.md A28).
+    /// Any other, which is ignored (docs/protocol.md A28).
     Other,
 }
 
@@ -58,7 +58,7 @@ impl Name {
         found.map_or(Name::Other, |candidate| candidate.0)
     }
 
-    /// Whether the value is a list, whose members are bounded (PROTOCOL.md A29).
+    /// Whether the value is a list, whose members are bounded (docs/protocol.md A29).
     pub(super) fn is_list(self) -> bool {
         matches!(
             self,
