@@ -1,10 +1,11 @@
 //! A run from its start to its end: opens connections, lets them speak, waits for what is on its way, and looks at the
 //! server meanwhile.
 
+use std::io::{IsTerminal as _, stderr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde::Serialize;
 
 use crate::control::{Control, Progress, Stage};
@@ -15,6 +16,9 @@ use crate::server::{self, Cpu, Footprint};
 
 /// How often it is looked how far the run has come.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// How often it is told on a terminal, and where there is none.
+const TELL_EVERY: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 
 /// How long connections rest before memory is looked at.
 const REST: Duration = Duration::from_millis(500);
@@ -169,11 +173,11 @@ fn wait(
     reached: impl Fn(&Progress) -> u64,
 ) -> bool {
     let bar = bar(what);
-    let (mut last, mut moved_at, mut drawn_at) = (control.progress(), Instant::now(), Instant::now());
+    let tell_every = TELL_EVERY[usize::from(bar.is_none())];
+    let (mut last, mut moved_at, mut told_at) = (control.progress(), Instant::now(), Instant::now());
     loop {
         let progress = control.progress();
         if reached(&progress) >= goal {
-            bar.finish_and_clear();
             return true;
         }
         // Where all that is due has come, whoever sends takes their time: that is theirs to say.
@@ -182,24 +186,30 @@ fn wait(
             (last, moved_at) = (progress, Instant::now());
         }
         if moved_at.elapsed() > patience || control.failure().is_some() {
-            bar.finish_and_clear();
             return false;
         }
-        if drawn_at.elapsed() > Duration::from_millis(100) {
-            bar.set_message(told(&progress));
-            drawn_at = Instant::now();
+        if told_at.elapsed() > tell_every {
+            match &bar {
+                Some(bar) => bar.set_message(tell(&progress)),
+                None => eprintln!("{what}: {}", tell(&progress)),
+            }
+            told_at = Instant::now();
         }
         thread::sleep(LOOK_EVERY);
     }
 }
 
-/// On a terminal; elsewhere it draws nothing.
-fn bar(what: &str) -> ProgressBar {
+/// On a terminal; it goes when it is dropped.
+fn bar(what: &str) -> Option<ProgressBar> {
+    if !stderr().is_terminal() {
+        return None;
+    }
     let style = ProgressStyle::with_template("{spinner} {prefix} {msg}").expect("a valid template");
-    ProgressBar::new_spinner().with_style(style).with_prefix(what.to_owned())
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+    Some(bar.with_style(style).with_prefix(what.to_owned()))
 }
 
-fn told(progress: &Progress) -> String {
+fn tell(progress: &Progress) -> String {
     let Progress { opened, sent, due, heard, .. } = progress;
     format!("{opened} connections, {sent} messages sent, {heard} of {due} deliveries heard")
 }
