@@ -54,6 +54,8 @@ pub struct Oracle {
 pub struct Promise {
     /// Whether nobody was allowed to miss a message in the middle of what it heard.
     pub unbroken: bool,
+    /// Whether all that was said has had its time to arrive.
+    pub settled: bool,
 }
 
 impl Oracle {
@@ -159,6 +161,8 @@ impl Oracle {
         let mut faults = self.faults.clone();
         if promise.unbroken {
             self.judge_gaps(&mut faults);
+        }
+        if promise.unbroken && promise.settled {
             self.judge_missed(&mut faults);
         }
         self.judge_order(&mut faults);

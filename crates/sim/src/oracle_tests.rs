@@ -1,7 +1,7 @@
 use super::*;
 
-const UNBROKEN: Promise = Promise { unbroken: true };
-const LOSSY: Promise = Promise { unbroken: false };
+const UNBROKEN: Promise = Promise { unbroken: true, settled: true };
+const LOSSY: Promise = Promise { unbroken: false, settled: true };
 
 /// Lets every one of `sessions` hear messages of one topic by number, and judges.
 fn judge(promise: Promise, sessions: &[&[usize]]) -> Vec<String> {

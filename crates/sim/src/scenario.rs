@@ -43,8 +43,14 @@ pub struct Scenario {
     pub leaving: usize,
     /// How many connections are served, and bytes of memory allowed; none for plenty.
     pub scarce: Option<(u32, u64)>,
-    /// How short a topic may be remembered, in milliseconds.
+    /// How long a topic that nobody needs is remembered, in milliseconds.
     pub linger_millis: usize,
+    /// How many topics a shard keeps.
+    pub topics_max: usize,
+    /// Whether anyone may publish.
+    pub may_publish: bool,
+    /// Whether the gateway is told to drain while clients are still busy.
+    pub drains_early: bool,
 }
 
 /// Worlds in which everybody keeps up.
@@ -65,6 +71,9 @@ const CALM: Scenario = Scenario {
     leaving: 40,
     scarce: None,
     linger_millis: 60_000,
+    topics_max: 1000,
+    may_publish: true,
+    drains_early: false,
 };
 
 /// All kinds; a seed's is the one at the seed modulo their number.
@@ -111,6 +120,9 @@ pub const SCENARIOS: &[Scenario] = &[
         rude: (0, 12),
         ..CALM
     },
+    Scenario { name: "few topics", topics_max: 1, linger_millis: 50, leaving: 80, ..CALM },
+    Scenario { name: "only listening", may_publish: false, ..CALM },
+    Scenario { name: "drained early", drains_early: true, slow: 20, rude: (0, 15), ..CALM },
     Scenario { name: "rude", rude: (10, 40), sockets: (1, 6), ..CALM },
     Scenario {
         name: "everything",
@@ -121,6 +133,7 @@ pub const SCENARIOS: &[Scenario] = &[
         scarce: Some((24, 100_000)),
         rude: (0, 20),
         linger_millis: 500,
+        topics_max: 2,
         ..CALM
     },
 ];
@@ -197,6 +210,8 @@ pub struct Plan {
     pub clients: Vec<ClientPlan>,
     /// How many messages the control thread says.
     pub control_messages: usize,
+    /// After how long the gateway is told to drain, if that is not when all is calm.
+    pub drains_after: Option<Duration>,
     /// The topics.
     pub topics: Vec<String>,
 }
@@ -213,23 +228,26 @@ impl Plan {
         let shards = rng.between(1, 4);
         let topics: Vec<String> = (0..rng.between(1, 4)).map(|index| format!("t{index}")).collect();
         let message_bytes = rng.between(scenario.message_bytes.0, scenario.message_bytes.1);
+        let gate = gate_config(&scenario, message_bytes, rng);
+        let spare = if scenario.scarce.is_some() { rng.between(1, 8) } else { 100 };
         let mut plan = Plan {
             seed,
             scenario,
             shards,
             lane: rng.pick(scenario.lanes),
             driver: DriverPlan {
-                slots: rng.between(150, 300) as u32,
+                slots: gate.connections_max + spare as u32,
                 buffers: rng.pick(&[1, 2, 4, 16, 64]),
                 buffer_size: rng.pick(&[1, 7, 64, 512, 2048]),
                 short_sends: rng.pick(&[0, 10, 50, 95]),
                 split_reads: rng.pick(&[0, 20, 80]),
                 late: rng.pick(&[0, 10, 60]),
             },
-            gate: gate_config(&scenario, message_bytes, rng),
+            gate,
             user_timeout: Duration::from_secs(rng.between(5, 30) as u64),
             clients: Vec::new(),
             control_messages: rng.between(0, 8),
+            drains_after: scenario.drains_early.then(|| rng.millis(0, 8000)),
             topics,
         };
         plan.invite(message_bytes, rng);
@@ -239,7 +257,12 @@ impl Plan {
     /// Whether everybody keeps up and nobody is refused: then nothing may be dropped and nobody sent away.
     pub fn is_calm(&self) -> bool {
         let scenario = &self.scenario;
-        scenario.slow == 0 && scenario.scarce.is_none() && scenario.outbox_bytes.0 >= CALM.outbox_bytes.0
+        scenario.slow == 0
+            && scenario.scarce.is_none()
+            && scenario.outbox_bytes.0 >= CALM.outbox_bytes.0
+            && scenario.topics_max >= CALM.topics_max
+            && scenario.may_publish
+            && !scenario.drains_early
     }
 
     fn invite(&mut self, message_bytes: usize, rng: &mut Rng) {
@@ -336,7 +359,7 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
         drain_delay: Duration::from_secs(rng.between(0, 5) as u64),
         drain_timeout: Duration::from_secs(rng.between(5, 20) as u64),
         hub: moongate_hub::Config {
-            topics_max: 1000,
+            topics_max: scenario.topics_max,
             topic_linger: Duration::from_millis(scenario.linger_millis as u64),
             outbox: OutboxLimits {
                 outbox_bytes_max: outbox_bytes as u32,
