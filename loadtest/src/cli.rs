@@ -47,7 +47,7 @@ pub(crate) struct Common {
     #[arg(long)]
     i_own_this_server: bool,
     /// Threads of this tool, in each of its processes
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     threads: u32,
     /// The server's process, for its CPU time and memory; by default the one that listens on the port here
     #[arg(long)]
@@ -147,8 +147,8 @@ impl Command {
             Command::Worker => return Ok(None),
         };
         let server = common.server()?;
-        let connections = kind.links().saturating_add(kind.publishers());
-        let processes = limits::processes(connections, limits::raise_open_files())?;
+        let files = limits::raise_open_files();
+        let processes = limits::processes(kind.links(), kind.publishers(), files)?;
         let spec = Spec { server, kind, threads: common.threads, processes };
         let patience = Duration::from_secs_f64(common.patience);
         Ok(Some(Job { spec, pid: common.pid, patience, json: common.json }))

@@ -4,8 +4,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files a process needs besides its connections: the standard ones, polls, timers, `/proc`.
-const FILES_SPARE: u64 = 64;
+/// Files a process needs besides its connections: the standard ones, pipes to others, three for each of its threads.
+const FILES_SPARE: u64 = 128;
 
 /// How many processes a run is split into at most.
 const PROCESSES_MAX: u32 = 16;
@@ -24,16 +24,21 @@ pub(crate) fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Into how many processes `connections` are split when each may open `files`, or the line to run before.
-pub(crate) fn processes(connections: u32, files: u64) -> Result<u32, String> {
-    let each = files.saturating_sub(FILES_SPARE);
-    let needed = u64::from(connections).checked_div(each).map(|_| u64::from(connections).div_ceil(each));
-    match needed.and_then(|needed| u32::try_from(needed).ok()) {
-        Some(needed) if needed <= PROCESSES_MAX => Ok(needed.max(1)),
+/// Into how many processes a run is split when each may open `files`, or the line to run before: `spread` connections go
+/// to all of them alike, and `publishers` more to the first.
+pub(crate) fn processes(spread: u32, publishers: u32, files: u64) -> Result<u32, String> {
+    let (spread, own) = (u64::from(spread), u64::from(publishers) + FILES_SPARE);
+    let needed = match files.saturating_sub(own) {
+        0 if spread > 0 || files < own => u64::MAX,
+        room => spread.div_ceil(room.max(1)).max(1),
+    };
+    match u32::try_from(needed) {
+        Ok(needed) if needed <= PROCESSES_MAX => Ok(needed),
         _ => Err(format!(
-            "{connections} connections need more open files than the {files} allowed, even in {PROCESSES_MAX} \
-             processes; run this before, as root if it is refused:\n  ulimit -n {}",
-            u64::from(connections.div_ceil(PROCESSES_MAX)) + FILES_SPARE
+            "{} connections need more open files than the {files} allowed, even in {PROCESSES_MAX} processes; run this \
+             before, as root if it is refused:\n  ulimit -n {}",
+            spread + u64::from(publishers),
+            spread.div_ceil(PROCESSES_MAX.into()) + own
         )),
     }
 }
@@ -56,16 +61,22 @@ mod tests {
 
     #[test]
     fn a_run_is_split_by_the_limit_of_files() {
-        assert_eq!(processes(1000, 1064), Ok(1));
-        assert_eq!(processes(1001, 1064), Ok(2));
-        assert_eq!(processes(0, 1064), Ok(1));
-        assert_eq!(processes(16_000, 1064), Ok(16));
-        assert_eq!(processes(100_000, u64::MAX), Ok(1));
-        for (connections, files) in [(16_001, 1064), (1, 64), (1, 0)] {
-            assert!(processes(connections, files).is_err_and(|error| error.contains("ulimit -n ")));
+        assert_eq!(processes(1000, 0, 1128), Ok(1));
+        assert_eq!(processes(1001, 0, 1128), Ok(2));
+        assert_eq!(processes(1000, 1, 1128), Ok(2));
+        assert_eq!(processes(500, 500, 1128), Ok(1));
+        assert_eq!(processes(0, 1000, 1128), Ok(1));
+        assert_eq!(processes(16_000, 0, 1128), Ok(16));
+        assert_eq!(processes(100_000, 0, u64::MAX), Ok(1));
+        for (spread, publishers, files) in
+            [(16_001, 0, 1128), (1, 1000, 1128), (0, 1001, 1128), (1, 0, 128), (1, 0, 0)]
+        {
+            let error = processes(spread, publishers, files).expect_err("too many");
+            let (_, needed) = error.rsplit_once("ulimit -n ").expect("the line to run");
+            let needed = needed.parse().expect("a number");
+            assert!(processes(spread, publishers, needed).is_ok(), "{error}");
+            assert!(processes(spread, publishers, needed - 1).is_err(), "{error}");
         }
-        let error = processes(16_001, 1064).expect_err("too many");
-        assert!(error.ends_with("ulimit -n 1065"), "{error}");
     }
 
     #[test]

@@ -154,14 +154,14 @@ fn a_run_that_cannot_take_place_says_why() {
 fn too_many_connections_for_one_process_are_split() {
     let server = start(Mischief::Nothing);
     let split = "processes 3, ";
-    load_with_files(114, server, "fanout --subscribers 120 --count 30 --window 2")
+    load_with_files(178, server, "fanout --subscribers 120 --count 30 --window 2")
         .expect(0, &[RIGHT, split, "delivered  3630 of 3630 "]);
-    load_with_files(114, server, "idle --connections 120 --topic-each --hold 0")
+    load_with_files(178, server, "idle --connections 120 --topic-each --hold 0")
         .expect(0, &[RIGHT, split, "delivered  120 of 120 "]);
-    load_with_files(66, server, "fanout --subscribers 120 --count 30").expect(2, &["\n  ulimit -n 72"]);
+    load_with_files(130, server, "fanout --subscribers 120 --count 30").expect(2, &["\n  ulimit -n 137"]);
 
     let losing = start(Mischief::Lose);
-    load_with_files(114, losing, "fanout --subscribers 120 --count 30 --window 2 --threads 2")
+    load_with_files(178, losing, "fanout --subscribers 120 --count 30 --window 2 --threads 2")
         .expect(1, &["1 lost, 0 doubled, 0 reordered, 0 corrupted"]);
 }
 
