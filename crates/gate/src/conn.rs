@@ -57,6 +57,8 @@ pub(crate) struct Joining {
     /// The first bytes of the new protocol, which came before its 101 went out.
     pub(crate) early: Vec<u8>,
     pub(crate) paused: bool,
+    /// Whether the peer has sent its FIN behind them.
+    pub(crate) peer_ended: bool,
 }
 
 #[derive(Copy, Clone, PartialEq, Eq)]

@@ -18,6 +18,7 @@ use moongate_wire::topic::TopicName;
 use crate::conn::{Heading, Joined, Joining, Mode, Place, Speaking};
 use crate::core::{Core, Want};
 use crate::forms::{EVENTS, FRAMES, deflated};
+use crate::leave::ended_too;
 
 /// After how long a browser opens an event stream again that ended, in milliseconds.
 const RETRY_MILLIS: u32 = 2000;
@@ -171,7 +172,8 @@ impl Core {
         into: Joined,
         rest: &[u8],
     ) -> Mode {
-        let joining = Joining { peer, subscription, into, early: Vec::new(), paused: false };
+        let joining =
+            Joining { peer, subscription, into, early: Vec::new(), paused: false, peer_ended: false };
         self.read_early(id, Box::new(joining), rest)
     }
 
@@ -191,8 +193,10 @@ impl Core {
     /// The topic's home has confirmed: the 101 or 200 goes out.
     pub(crate) fn joined(&mut self, id: ConnId) {
         let Some(mode) = self.conns.take(id) else { return };
+        let mut peer_ended = false;
         let mode = match mode {
             Mode::Joining(mut joining) => {
+                peer_ended = joining.peer_ended;
                 self.hub.outboxes.let_go(id.slot());
                 if joining.paused {
                     self.wants.push(Want::Resume(id));
@@ -208,6 +212,9 @@ impl Core {
             other => other,
         };
         self.settle(id, mode);
+        if peer_ended {
+            self.peer_ended(id);
+        }
     }
 
     /// The topic's home has refused: what was prepared is not said.
@@ -234,7 +241,7 @@ impl Core {
         if joining.paused {
             self.wants.push(Want::Resume(id));
         }
-        self.refuse(id, joining.peer, None, reason.into())
+        ended_too(self.refuse(id, joining.peer, None, reason.into()), joining.peer_ended)
     }
 
     fn begin_speaking(

@@ -94,15 +94,10 @@ impl Inflation {
             }
             Err(fault) => {
                 self.begun = None;
-                self.give_back(inflater);
+                self.inflater = Some(inflater);
                 Err(self.refused(fault))
             }
         }
-    }
-
-    fn give_back(&mut self, mut inflater: Box<Inflater>) {
-        inflater.begin();
-        self.inflater = Some(inflater);
     }
 
     fn refused(&mut self, fault: Fault) -> Unwelcome {
@@ -153,7 +148,7 @@ impl Core {
         } else {
             self.said(id, speaking, kind, message, echoes)
         };
-        self.inflation.give_back(inflater);
+        self.inflation.inflater = Some(inflater);
         said.map(|()| true).map_err(Ended::Unwelcome)
     }
 
@@ -173,7 +168,11 @@ impl Core {
                 self.peer_ended(id);
             }
         }
-        self.busy |= !self.inflation.queue.is_empty();
+        if !self.inflation.queue.is_empty() {
+            self.busy = true;
+        } else if let Some(inflater) = &mut self.inflation.inflater {
+            inflater.rest();
+        }
     }
 
     /// Goes on with the message of the first who waits; once it is whole, with the frames that came after it. Says

@@ -99,10 +99,12 @@ impl Core {
             }
             Mode::Body(posting) => {
                 let reason = moongate_wire::refusal::Reason::BodyIncomplete;
-                match self.refuse_post(id, &posting.message, reason.into()) {
-                    Mode::Flushing { .. } => Mode::Flushing { peer_ended: true },
-                    other => other,
-                }
+                ended_too(self.refuse_post(id, &posting.message, reason.into()), true)
+            }
+            // It has said what it came to say, and that is heard as soon as the 101 is out (B29).
+            Mode::Joining(mut joining) if !joining.early.is_empty() => {
+                joining.peer_ended = true;
+                Mode::Joining(joining)
             }
             Mode::Speaking(_) | Mode::Streaming(_) | Mode::Joining(_) => {
                 // A FIN without Close is what RFC 6455 §7.1.5 calls 1006; event streams have no other end.
@@ -202,5 +204,13 @@ impl Core {
             self.wheel.clear(id.slot());
             self.conns.remove(id);
         }
+    }
+}
+
+/// Carries it over to what follows that the peer has sent its FIN.
+pub(crate) fn ended_too(mode: Mode, ended: bool) -> Mode {
+    match mode {
+        Mode::Flushing { peer_ended } => Mode::Flushing { peer_ended: peer_ended || ended },
+        other => other,
     }
 }

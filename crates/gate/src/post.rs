@@ -12,6 +12,7 @@ use moongate_wire::refusal::{Reason, Refusal};
 use crate::conn::{Draft, Mode, Ordering, Posting};
 use crate::core::{Core, named_by, token};
 use crate::forms::hub_kind;
+use crate::leave::ended_too;
 
 impl Core {
     pub(crate) fn post(&mut self, id: ConnId, peer: SocketAddr, publish: Publish, rest: &[u8]) -> Mode {
@@ -91,13 +92,5 @@ impl Core {
             other => other,
         };
         self.settle(id, mode);
-    }
-}
-
-/// Carries it over to what follows that the peer has sent its FIN.
-fn ended_too(mode: Mode, ended: bool) -> Mode {
-    match mode {
-        Mode::Flushing { peer_ended } => Mode::Flushing { peer_ended: peer_ended || ended },
-        other => other,
     }
 }

@@ -21,7 +21,7 @@ const READ_WORK: usize = 16;
 /// Bytes that can be referred to: work is charged for them where they have to be set up again.
 const WINDOW_BYTES: usize = 1 << WINDOW_BITS_MAX;
 
-/// How much of its memory for messages an inflater keeps between them.
+/// How much of its memory for messages an inflater keeps when it rests.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 
 const BROKEN: Fault = Fault {
@@ -71,6 +71,11 @@ impl Inflater {
         self.stream.reset(false);
         self.len = 0;
         self.read = 0;
+    }
+
+    /// Forgets everything, and gives memory back that only large messages need.
+    pub fn rest(&mut self) {
+        self.begin();
         if self.made.capacity() > KEPT_BYTES_MAX {
             self.made = Vec::new();
         }
@@ -114,9 +119,7 @@ impl Inflater {
         // One byte more than may be: it is how a message that is too big shows.
         let room = message_bytes_max.saturating_add(1) - self.len;
         let make = room.min(STEP_BYTES_MAX).min(*budget);
-        if self.made.len() < self.len + make {
-            self.made.resize(self.len + make, 0);
-        }
+        self.provide(self.len + make, self.len + room);
         let rest = match self.read.checked_sub(payload.len()) {
             None => &payload[self.read..],
             Some(read) => &SUFFIX[read..],
@@ -138,6 +141,17 @@ impl Inflater {
             // Nothing moves any more, so something is missing.
             Status::Ok | Status::BufError if read == 0 && made == 0 => Err(INCOMPLETE),
             Status::Ok | Status::BufError => Ok(false),
+        }
+    }
+
+    /// Makes `made` at least `least` bytes long. Its memory doubles, but does not become more than `most`.
+    fn provide(&mut self, least: usize, most: usize) {
+        if self.made.capacity() < least {
+            let capacity = self.made.capacity().saturating_mul(2).clamp(least, most);
+            self.made.reserve_exact(capacity - self.made.len());
+        }
+        if self.made.len() < least {
+            self.made.resize(least, 0);
         }
     }
 
