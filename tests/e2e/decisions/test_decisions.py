@@ -1,6 +1,7 @@
 """Section B of docs/protocol.md, the decision table: each of its 30 rows as raw bytes, sent to the running program."""
 
 import signal
+import socket
 import time
 
 import pytest
@@ -270,6 +271,25 @@ def test_b29_many_messages_behind_the_head(gateway, topic):
         assert connection.take(len(expect)) == expect
         for message in messages:
             assert connection.frame() == (raw.TEXT, message)
+
+
+def test_b29_all_at_once_and_then_no_more(gateway, topic):
+    """A request, a message, a Close and a FIN in one segment: heard, answered and ended, wherever the topic's home is."""
+    for number in range(16):
+        path = f"/topics/{topic}/{number}"
+        with open_websocket(gateway.listen, path) as listener, Connection(gateway.listen) as connection:
+            connection.send(upgrade(path, gateway.host) + raw.frame(raw.TEXT, b"in one go") + raw.close(1000))
+            connection.socket.shutdown(socket.SHUT_WR)
+            assert connection.head().status == 101
+            *_, (opcode, payload) = iter_frames(connection)
+            assert (opcode, payload) == (raw.CLOSE, b"\x03\xe8")
+            assert listener.frame() == (raw.TEXT, b"in one go")
+
+
+def iter_frames(connection: Connection):
+    """Frames until the end of the stream."""
+    while connection.pending or connection.more():
+        yield connection.frame()
 
 
 def test_b30_no_request_follows_an_answer(gateway, topic):
