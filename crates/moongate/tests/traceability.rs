@@ -106,17 +106,19 @@ fn root() -> PathBuf {
 }
 
 fn read(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Every file below `folder` that may hold tests, caches and build output left out.
+/// Every file below `folder` that may hold tests; caches, build output and what others wrote left out.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let Ok(entries) = fs::read_dir(folder) else { return found };
     for entry in entries {
         let path = entry.expect("a folder can be read").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() && name != "target" && !name.starts_with(['.', '_']) {
+        let is_ours = !matches!(&*name, "target" | "node_modules") && !name.starts_with(['.', '_']);
+        if path.is_dir() && is_ours {
             found.extend(files(&path));
         } else if path.extension().is_some_and(|found| EXTENSIONS.iter().any(|known| found == *known)) {
             found.push(path);

@@ -205,6 +205,7 @@ ANSWERED = {
     ),
     "A33 HEAD of the page": Answered(plain(method="HEAD", path="/"), 200, "text/html"),
     "A33 HEAD of health": Answered(plain(method="HEAD", path="/healthz"), 200, "text/plain"),
+    "A33 HEAD of an event stream": Answered(plain("Accept: text/event-stream", method="HEAD"), 200, "text/event-stream"),
     "A33 HEAD of a topic": Answered(plain("Accept: text/html", method="HEAD"), 200, "text/html"),
     "A33 a 204 has no length": Answered(plain(method="OPTIONS"), 204, more={"Allow": "GET, HEAD, POST, OPTIONS"}),
 }  # fmt: skip

@@ -224,6 +224,20 @@ def check_origin(gateway, origin: str, status: int):
         assert "MOONGATE_ORIGINS" in answer.json()["hint"]
 
 
+@pytest.mark.parametrize(
+    ("origin", "allowed"), [("http://HOST", True), ("http://elsewhere.example", False), ("null", False)], ids=["L1 own", "L1 foreign", "L1 null"]
+)
+def test_l8_what_a_browser_asks_before_it_publishes_bytes(gateway, origin, allowed):
+    """A preflight of a page of another origin gets no leave, and so the page's bytes never come."""
+    fields = [f"Origin: {origin}", "Access-Control-Request-Method: POST", "Access-Control-Request-Headers: content-type"]
+    answer = exchange(gateway.listen, sent_to(gateway, plain(*fields, method="OPTIONS")))
+    assert answer.status == 204 and "origin" in answer.members("Vary"), answer
+    assert answer.all("Access-Control-Allow-Origin") == ([f"http://{gateway.host}"] if allowed else [])
+    assert ("post" in answer.members("Access-Control-Allow-Methods")) == allowed
+    assert ("content-type" in answer.members("Access-Control-Allow-Headers")) == allowed
+    assert not answer.all("Access-Control-Allow-Credentials")
+
+
 def test_l3_secrets_in_a_query_are_not_logged(start):
     """And no subprotocol that carries one is ever agreed on."""
     gateway = start()
