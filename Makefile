@@ -13,13 +13,15 @@ FROM ?= 0
 LOAD ?= fanout
 # What `make bench` runs: all, or those whose name contains this.
 BENCH ?=
+# Options for `make soak`, such as SOAK="--connections 100000 --seed 7".
+SOAK ?=
 # Options for the end-to-end tests, such as `make test E2E="-k chat"`.
 E2E ?=
 
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run build test check fmt fmt-check lint unit loom e2e sim bench load
+.PHONY: help run build test check fmt fmt-check lint unit loom e2e sim soak bench load
 
 help: ## List these verbs.
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -55,8 +57,17 @@ e2e: ## The end-to-end tests, on the real kernel.
 	cargo build --profile checked -p moongate
 	@target/test-env/bin/python -m pytest tests/e2e $(E2E)
 
+autobahn: ## All 517 cases of the Autobahn suite; writes docs/conformance.md.
+	cargo build --profile checked -p moongate
+	@tests/autobahn/run.py --write docs/conformance.md
+
 sim: ## The simulation with SEEDS=100 seeds from FROM=0 on; a failure says which seed replays it.
 	cargo run --profile checked -p moongate-sim --bin sim -- --seeds $(SEEDS) --from $(FROM)
+
+soak: ## A million connections that leave at any moment; nothing may stay behind. SOAK="--connections 100000".
+	tests/install.sh
+	cargo build --profile checked -p moongate
+	@target/test-env/bin/python tests/e2e/soak.py $(SOAK)
 
 bench: ## The micro-benchmarks; BENCH=name picks some.
 	cargo bench -p moongate-benches -- $(BENCH)

@@ -54,7 +54,7 @@ def test_k6_no_file_is_left_for_the_control_listener(start):
     resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (files + 20, 20_000))
     crowd = [Connection(gateway.control) for _ in range(40)]
     gateway.says("accepting on the control listener")
-    check_at_rest(gateway, 2, 20)
+    check_at_rest(gateway, 2, 25)
     with open_websocket(gateway.listen, "/topics/files") as connection:
         connection.send(raw.frame(TEXT, b"unharmed"))
         assert connection.frame() == (TEXT, b"unharmed")
