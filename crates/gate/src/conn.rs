@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Conn>() <= 56, "{}", size_of::<Conn>());
+        assert!(size_of::<Conn>() <= 48, "{}", size_of::<Conn>());
     }
 
     #[test]

@@ -163,3 +163,91 @@ pub(crate) fn hub_kind(kind: moongate_wire::Kind) -> Kind {
         moongate_wire::Kind::Binary => Kind::Binary,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use moongate_wire::frame::ServerFrames;
+
+    use super::*;
+
+    const EPOCH: u64 = 7;
+
+    /// Encodes one message in each of `windows`, one after the other, as a home does; the frames.
+    fn encode(forms: &mut Forms, offset: u64, payload: &[u8], windows: &[u8]) -> Vec<Vec<u8>> {
+        let message = Message { epoch: EPOCH, offset, kind: Kind::Binary, payload };
+        let encode = |window_bits: &u8| {
+            let mut out = Vec::new();
+            forms.encode(deflated(*window_bits), &message, &mut out);
+            out
+        };
+        windows.iter().map(encode).collect()
+    }
+
+    fn is_compressed(frame: &[u8]) -> bool {
+        let mut frames = ServerFrames::with_deflate();
+        frames.push(frame);
+        frames.next_frame().expect("a right frame").expect("a whole one").compressed
+    }
+
+    /// Text that stays worth compressing in every window.
+    fn text(len: usize) -> Vec<u8> {
+        b"moon gate, ".iter().copied().cycle().take(len).collect()
+    }
+
+    #[test]
+    fn g14_a_message_is_compressed_once_for_all_who_can_inflate_it() {
+        for (len, times) in [(300, 1), (512, 1), (513, 2), (5000, 5), (40_000, 7)] {
+            let mut forms = Forms::new(1);
+            let frames = encode(&mut forms, 1, &text(len), &[9, 10, 11, 12, 13, 14, 15]);
+            assert_eq!(forms.counts.messages, times, "{len} bytes");
+            assert!(frames.iter().all(|frame| is_compressed(frame) && frame.len() < len));
+        }
+    }
+
+    #[test]
+    fn g14_what_was_compressed_is_used_for_no_other_message() {
+        let mut forms = Forms::new(1);
+        let first = encode(&mut forms, 1, &text(300), &[15]);
+        let second = encode(&mut forms, 2, &text(301), &[15]);
+        assert_ne!(first, second);
+        let mut echo = Vec::new();
+        let bytes = vec![b'e'; 300];
+        forms.compress(None, Kind::Binary, &bytes, 15, &mut echo);
+        forms.compress(None, Kind::Binary, &text(300), 15, &mut echo);
+        assert!(echo.ends_with(&first[0]));
+        assert_eq!(forms.counts.messages, 4);
+    }
+
+    #[test]
+    fn g15_small_or_dense_messages_stay_as_they_are() {
+        let mut forms = Forms::new(100);
+        let dense: Vec<u8> = (0..=255).collect();
+        for (payload, expect) in [(&text(99)[..], false), (&text(100), true), (&dense, false), (b"", false)] {
+            let mut plain = Vec::new();
+            frame::encode(frame::Opcode::Binary, payload, &mut plain);
+            let frames = encode(&mut forms, payload.len() as u64, payload, &[9, 15]);
+            assert!(frames.iter().all(|frame| is_compressed(frame) == expect && (expect || *frame == plain)));
+        }
+        assert_eq!(
+            (forms.counts.messages, forms.counts.not_smaller),
+            (1, 1),
+            "and dense ones are tried once"
+        );
+    }
+
+    #[test]
+    fn k8_one_tick_compresses_only_so_much() {
+        let mut forms = Forms::new(1);
+        let payload = text(100_000);
+        let offsets = 1..=10;
+        let compressed = |forms: &mut Forms| {
+            let each =
+                offsets.clone().map(|offset| is_compressed(&encode(forms, offset, &payload, &[15])[0]));
+            each.filter(|compressed| *compressed).count()
+        };
+        assert_eq!(compressed(&mut forms), DEFLATE_BUDGET.div_ceil(100_000));
+        assert_eq!(forms.counts.over_budget, 10 - 6);
+        forms.begin();
+        assert_eq!(compressed(&mut forms), 6);
+    }
+}

@@ -11,7 +11,7 @@ const LEVEL: i32 = 2;
 const WINDOWS: usize = (WINDOW_BITS_MAX - WINDOW_BITS_MIN + 1) as usize;
 
 /// Compresses messages, each by itself. It starts without memory; the first message for a window makes the compressor
-/// for it, about 400 KiB, which serves all that follow.
+/// for it, at most about 330 KiB, which serves all that follow.
 #[derive(Default)]
 pub struct Deflater {
     windows: [Option<Box<Deflate>>; WINDOWS],
