@@ -195,7 +195,9 @@ fn on_route(route: Route, head: &Head<'_>, policy: &Policy) -> Result<Decision, 
 /// (B2, B4, B5, B6, B9, B10, B11).
 fn find_upgrade(head: &Head<'_>) -> Result<(), Reason> {
     if !head.has(Name::Upgrade) {
-        return Err(Reason::UpgradeRequired);
+        // Only who wants a WebSocket sends a key: then the field was there, and is hop-by-hop (RFC 9110 §7.6.1).
+        let removed = head.has(Name::SecWebSocketKey);
+        return Err(if removed { Reason::UpgradeRemoved } else { Reason::UpgradeRequired });
     }
     if head.version == Version::Http10 {
         return Err(Reason::UpgradeInHttp10);

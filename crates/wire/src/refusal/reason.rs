@@ -138,7 +138,7 @@ reasons! {
 
     NoHost 400 "no_host" "Host is missing"
         "An HTTP/1.1 request must say which host it is for."
-        "Add a line such as Host: localhost:8080; behind nginx set proxy_set_header Host $host;.";
+        "Add a line such as Host: localhost:8080; behind nginx set proxy_set_header Host $http_host;.";
     ManyHosts 400 "many_hosts" "Host is repeated"
         "The head has more than one Host line."
         "Send exactly one Host line; a proxy in between may be adding one instead of replacing it.";
@@ -219,6 +219,9 @@ reasons! {
     UpgradeRequired 426 "upgrade_required" "Upgrade required"
         "This is a WebSocket, and the request does not ask for one."
         "Open it with new WebSocket(\"ws://<host>/echo\"), or: curl --http1.1 -i -N -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' http://<host>/echo";
+    UpgradeRemoved 426 "upgrade_removed" "Upgrade was removed"
+        "There is a Sec-WebSocket-Key, but no Upgrade field, so this is no request for a WebSocket."
+        "A proxy in between probably removed it: in nginx set proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";. A client of your own sends Upgrade: websocket and Connection: Upgrade.";
     ConnectionLacksUpgrade 426 "connection_lacks_upgrade" "Connection lacks upgrade"
         "There is an Upgrade field, but the Connection field lacks the token upgrade, so it does not count."
         "A proxy in between probably removed it: in nginx set proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";. A client of your own sends Connection: Upgrade.";
@@ -254,7 +257,7 @@ reasons! {
         "Send exactly one.";
     OriginRefused 403 "origin_refused" "Origin not allowed"
         "Pages of this Origin may not use this server."
-        "Add the page's origin to MOONGATE_ORIGINS, as in MOONGATE_ORIGINS=https://app.example.com; behind a proxy that changes Host, MOONGATE_ORIGINS=same needs proxy_set_header Host $host;.";
+        "Add the page's origin to MOONGATE_ORIGINS, as in MOONGATE_ORIGINS=https://app.example.com; behind a proxy that changes Host, MOONGATE_ORIGINS=same needs proxy_set_header Host $http_host;.";
     SubscribeOnly 403 "subscribe_only" "Publishing is not allowed"
         "Who connects here without credentials may listen but not publish."
         "Set MOONGATE_ANONYMOUS=publish (on a public address together with MOONGATE_INSECURE=1), or publish through the control listener.";

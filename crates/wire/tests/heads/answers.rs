@@ -109,9 +109,11 @@ fn every_reason_makes_a_whole_answer() {
 fn hints_say_what_to_change() {
     let check = |reason: Reason, words: &str| assert!(reason.hint().contains(words), "{reason:?}: {words}");
     check(Reason::ConnectionLacksUpgrade, "proxy_set_header Connection \"upgrade\";");
+    check(Reason::UpgradeRemoved, "proxy_set_header Upgrade $http_upgrade;");
     check(Reason::UpgradeInHttp10, "proxy_http_version 1.1;");
     check(Reason::UpgradeRequired, "curl ");
     check(Reason::OriginRefused, "MOONGATE_ORIGINS");
+    check(Reason::OriginRefused, "proxy_set_header Host $http_host;");
     check(Reason::SubscribeOnly, "MOONGATE_ANONYMOUS=publish");
     check(Reason::HeadTimeout, "MOONGATE_HEAD_TIMEOUT");
     check(Reason::ConnectionsFull, "MOONGATE_CONNECTIONS_MAX");

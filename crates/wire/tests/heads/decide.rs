@@ -63,8 +63,14 @@ fn upgrades() {
     check("B5 several lines", get, &["Upgrade: foo/1", "Upgrade: WebSocket"], "101 topic news");
     check("B6 websocket/13", get, &["Upgrade: websocket/13"], "426 upgrade_unknown");
     check("B6 notwebsocket", get, &["Upgrade: notwebsocket, websocket2"], "426 upgrade_unknown");
-    check("B7 no Upgrade", "GET /echo HTTP/1.1", &["Upgrade:"], "426 upgrade_required");
-    check("B7 no Upgrade, other method", "POST /echo HTTP/1.1", &["Upgrade:"], "426 upgrade_required");
+    check("B7 no Upgrade, but a key", "GET /echo HTTP/1.1", &["Upgrade:"], "426 upgrade_removed");
+    check(
+        "B7 no Upgrade, but a key, other method",
+        "POST /echo HTTP/1.1",
+        &["Upgrade:"],
+        "426 upgrade_removed",
+    );
+    check("B7 no Upgrade", "GET /echo HTTP/1.1", &["Upgrade:", "Sec-WebSocket-Key:"], "426 upgrade_required");
     check("B7 an empty Upgrade", "GET /echo HTTP/1.1", &["Upgrade: ,"], "426 upgrade_unknown");
     check("B8 page", "GET / HTTP/1.1", &[], "page");
     check("B8 page, no key", "GET / HTTP/1.1", &["Sec-WebSocket-Key:"], "page");
