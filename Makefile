@@ -21,7 +21,7 @@ E2E ?=
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run build test check fmt fmt-check lint unit loom e2e sim soak bench load
+.PHONY: help run build test check fmt fmt-check lint unit loom e2e autobahn sim soak bench load
 
 help: ## List these verbs.
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
