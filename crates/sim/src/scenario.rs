@@ -345,7 +345,13 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
     // It must exceed one message in any form: base64 and a line for every byte are the longest.
     let outbox_bytes = rng.between(scenario.outbox_bytes.0, scenario.outbox_bytes.1) + message_bytes_max + 64;
     Config {
-        policy: Policy { echo: true, page: true, may_publish: true, message_bytes_max, ..Policy::default() },
+        policy: Policy {
+            echo: true,
+            page: true,
+            may_publish: scenario.may_publish,
+            message_bytes_max,
+            ..Policy::default()
+        },
         page: b"<!doctype html><title>The page</title>",
         connections_max,
         head_timeout: Duration::from_secs(rng.between(15, 25) as u64),
