@@ -1,12 +1,15 @@
 """Compressed messages (RFC 7692): with clients that others wrote, and byte for byte."""
 
+import asyncio
 import json
 import os
 import socket
 import struct
+import subprocess
 import time
 import zlib
 
+import aiohttp
 import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect
@@ -16,6 +19,7 @@ from events import EventStream
 from gateway import PATIENCE, until
 from raw import CLOSE, TEXT, BINARY, Connection, authority, frame, open_websocket, upgrade
 from test_control import samples, total
+from test_topics import NODE
 
 BOTH = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
@@ -104,6 +108,49 @@ def test_websockets_chats_with_others(start, topic):
     assert total(found, "compression_messages_total", 'way="inflate"') == len(documents) + 1
     sent, heard = (total(found, f"compression_bytes_{way}_total", 'way="deflate"') for way in ("out", "in"))
     assert 0 < sent < heard / 2
+
+
+def test_aiohttp(gateway, topic):
+    """G4: aiohttp keeps its context unless it is told not to; here it is told."""
+
+    async def scenario():
+        async with (
+            aiohttp.ClientSession() as session,
+            session.ws_connect(gateway.url(f"/topics/{topic}"), compress=15, max_msg_size=0) as one,
+            session.ws_connect(gateway.url(f"/topics/{topic}"), compress=0) as plain,
+        ):
+            assert (one.compress, plain.compress) == (15, 0) and one.client_notakeover
+            for said in [story(5000), story(5000), "short", story(60_000), story(300)]:
+                for speaker in (one, plain):
+                    await speaker.send_str(said)
+                    for listener in (one, plain):
+                        assert await listener.receive_str(timeout=PATIENCE) == said
+
+    asyncio.run(scenario())
+
+
+NODE_SCRIPT = """
+const socket = new WebSocket(process.argv[1]);
+const said = Array.from({ length: 20 }, (_, number) => "moon gate ".repeat(number * 40));
+let heard = 0;
+socket.onopen = () => said.forEach((text) => socket.send(text));
+socket.onmessage = ({ data }) => {
+  if (data !== said[heard]) throw new Error(`message ${heard} differs`);
+  heard += 1;
+  if (heard === said.length) socket.close(1000);
+};
+socket.onclose = ({ code }) => console.log(JSON.stringify({ extensions: socket.extensions, heard, code }));
+"""
+
+
+def test_node(gateway):
+    """G3: Node's own WebSocket offers as browsers do."""
+    done = subprocess.run(
+        [NODE, "--experimental-websocket", "-e", NODE_SCRIPT, gateway.ws("/echo")],
+        capture_output=True, text=True, timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"extensions": BOTH, "heard": 20, "code": 1000}
 
 
 @pytest.mark.parametrize("bits", range(9, 16))
