@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gateway import PATIENCE, Gateway, until
+from gateway import Gateway, until
 from test_control import samples, total
 
 KIB, MIB = 1024, 1024 * 1024
@@ -47,18 +47,23 @@ GONE = [
 ]  # fmt: skip
 
 
-def check_all_came_home(gateway: Gateway, buffers: int, files: int, patience: float = PATIENCE):
+def check_all_came_home(gateway: Gateway, buffers: int, files: int, kept_bytes: int = 0):
     """N2, N7, K4: no slot, subscription, byte, lease or descriptor stays behind once everybody has left.
 
-    `buffers` is how many receive buffers all shards have together, `files` how many were open before anybody came.
+    `buffers` is how many receive buffers all shards have together, `files` how many were open before anybody came, and
+    `kept_bytes` how much memory is kept for whoever comes next.
     """
 
     def left_behind() -> dict[str, float]:
         found = samples(gateway)
         left = {name: total(found, name) for name in GONE}
+        left["memory_bytes"] = max(0, left["memory_bytes"] - kept_bytes)
         left["receive buffers lent"] = buffers - total(found, "receive_buffers_free")
         # The one that asks for the metrics is open while it does, and may be for a moment afterwards.
         left["open files"] = max(0, gateway.open_files() - files - 1)
         return {name: count for name, count in left.items() if count}
 
-    until("everything to come home", lambda: not left_behind() or None, patience)
+    try:
+        until("everything to come home", lambda: not left_behind())
+    except AssertionError as waited:
+        raise AssertionError(f"{waited}: left behind is {left_behind()}") from None
