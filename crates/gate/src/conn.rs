@@ -89,7 +89,7 @@ pub(crate) struct Ordering {
 /// A WebSocket: all an idle one costs, beside its subscription.
 pub(crate) struct Speaking {
     pub(crate) decoder: Decoder,
-    /// What has come in while a compressed message waits to be inflated. It is not read from meanwhile.
+    /// What has come in and has to wait. It is not read from meanwhile.
     pub(crate) stalled: Option<Box<Stalled>>,
     pub(crate) place: Place,
     /// How messages may be compressed, both ways.
@@ -103,10 +103,11 @@ pub(crate) struct Speaking {
     pub(crate) awaits_pong: bool,
 }
 
-/// A compressed message whose turn to be inflated has not come, or which takes more than one tick.
+/// What waits for its turn: frames behind a compressed message, or behind more publishes than the window takes.
 pub(crate) struct Stalled {
-    pub(crate) kind: Kind,
-    pub(crate) payload: Vec<u8>,
+    /// A compressed message whose turn to be inflated has not come, or which takes more than one tick; none if it is the
+    /// window that must open.
+    pub(crate) message: Option<(Kind, Vec<u8>)>,
     /// The frames that came after it.
     pub(crate) rest: Vec<u8>,
     /// Whether the peer has sent its FIN after those.
@@ -147,7 +148,10 @@ impl Speaking {
     /// Bytes of memory held for what has not fully arrived or is not inflated.
     fn held(&self) -> usize {
         let stalled = self.stalled.as_ref();
-        let stalled = stalled.map_or(0, |stalled| stalled.payload.capacity() + stalled.rest.capacity());
+        let stalled = stalled.map_or(0, |stalled| {
+            let message = stalled.message.as_ref().map_or(0, |(_, payload)| payload.capacity());
+            message + stalled.rest.capacity()
+        });
         self.decoder.held() + stalled
     }
 }

@@ -156,7 +156,7 @@ impl Core {
     pub(crate) fn inflate_on(&mut self) {
         while self.inflation.budget > 0 {
             let Some(id) = self.inflation.queue.front().copied() else { break };
-            if !matches!(self.conns.get(id), Some(Mode::Speaking(Speaking { stalled: Some(_), .. }))) {
+            if !self.conns.get(id).is_some_and(waits_to_inflate) {
                 // It went, or was sent away, while it waited.
                 self.inflation.queue.pop_front();
                 continue;
@@ -181,8 +181,10 @@ impl Core {
         let Mode::Speaking(mut speaking) = mode else { return (mode, false) };
         let Some(mut stalled) = speaking.stalled.take() else { return (Mode::Speaking(speaking), false) };
         let mut echoes = std::mem::take(&mut self.scratch);
-        let message = (stalled.kind, &stalled.payload[..]);
-        let inflated = self.inflate(id, &mut speaking, message, &mut echoes);
+        let inflated = match &stalled.message {
+            Some((kind, payload)) => self.inflate(id, &mut speaking, (*kind, payload), &mut echoes),
+            None => Ok(true),
+        };
         self.push_echoes(id, &mut echoes);
         self.scratch = echoes;
         let mode = match inflated {
@@ -201,4 +203,9 @@ impl Core {
         };
         (self.read_again(id, mode), stalled.peer_ended)
     }
+}
+
+fn waits_to_inflate(mode: &Mode) -> bool {
+    let Mode::Speaking(Speaking { stalled: Some(stalled), .. }) = mode else { return false };
+    stalled.message.is_some()
 }

@@ -106,8 +106,14 @@ impl Core {
                 joining.peer_ended = true;
                 Mode::Joining(joining)
             }
-            Mode::Speaking(_) | Mode::Streaming(_) | Mode::Joining(_) => {
-                // A FIN without Close is what RFC 6455 §7.1.5 calls 1006; event streams have no other end.
+            Mode::Speaking(_) | Mode::Streaming(_) => {
+                // A FIN without Close is what RFC 6455 §7.1.5 calls 1006; event streams have no other end. It may have
+                // closed its sending half only: what waits for it goes out.
+                self.counts.ended(End::Vanished);
+                self.leave_modes_topic(id, &mode);
+                self.flush_and_end(id, true)
+            }
+            Mode::Joining(_) => {
                 self.counts.ended(End::Vanished);
                 self.close_now(id, mode)
             }

@@ -9,7 +9,7 @@ use moongate_wire::body::BodyReader;
 use moongate_wire::decide::Publish;
 use moongate_wire::refusal::{Reason, Refusal};
 
-use crate::conn::{Draft, Mode, Ordering, Posting};
+use crate::conn::{Draft, Mode, Ordering, Posting, Speaking};
 use crate::core::{Core, named_by, token};
 use crate::forms::hub_kind;
 use crate::leave::ended_too;
@@ -41,7 +41,6 @@ impl Core {
         }
         let name = self.hub.name(message.topic.as_str());
         match self.hub.publish(token(id), &name, message.kind, &body) {
-            Published::Ordered(ordered) => self.answer_ordered(id, &message, ordered),
             Published::Rejected(Rejection::TopicsFull) => {
                 self.refuse_post(id, &message, Reason::TopicsFull.into())
             }
@@ -72,10 +71,18 @@ impl Core {
                 let mode = self.answer_ordered(id, &ordering.message, ordered);
                 ended_too(mode, ordering.peer_ended)
             }
-            Mode::Speaking(speaking) => self.widen_window(id, speaking, ordered.bytes),
+            Mode::Speaking(speaking) => return self.widen(id, speaking, ordered.bytes),
             other => other,
         };
         self.settle(id, mode);
+    }
+
+    fn widen(&mut self, id: ConnId, speaking: Speaking, bytes: u32) {
+        let (mode, peer_ended) = self.widen_window(id, speaking, bytes);
+        self.settle(id, mode);
+        if peer_ended {
+            self.peer_ended(id);
+        }
     }
 
     /// A home has not taken a message of this shard.
@@ -88,7 +95,7 @@ impl Core {
                 let mode = self.refuse_post(id, &ordering.message, Reason::TopicsFull.into());
                 ended_too(mode, ordering.peer_ended)
             }
-            Mode::Speaking(speaking) => self.widen_window(id, speaking, bytes),
+            Mode::Speaking(speaking) => return self.widen(id, speaking, bytes),
             other => other,
         };
         self.settle(id, mode);

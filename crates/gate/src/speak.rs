@@ -60,10 +60,11 @@ impl Core {
             };
             let rest = &mut std::mem::take(&mut bytes)[consumed..];
             match stalled {
-                Ok(None) => bytes = rest,
-                Ok(Some((kind, payload))) => {
-                    let rest = rest.to_vec();
-                    speaking.stalled = Some(Box::new(Stalled { kind, payload, rest, peer_ended: false }));
+                // What has arrived already may be many times the window: it waits as well.
+                Ok(None) if rest.is_empty() || !self.window_is_full(&speaking) => bytes = rest,
+                Ok(message) => {
+                    let stalled = Stalled { message, rest: rest.to_vec(), peer_ended: false };
+                    speaking.stalled = Some(Box::new(stalled));
                     break None;
                 }
                 Err(ended) => break Some(ended),
@@ -126,7 +127,6 @@ impl Core {
         // A subscription ends only with its connection's conversation.
         let Some(name) = self.hub.subscribed_name(subscription) else { return Err(TOPICS_FULL) };
         match self.hub.publish(token(id), &name, kind, payload) {
-            Published::Ordered(_) => Ok(()),
             Published::Pending => {
                 speaking.window = speaking.window.saturating_add(payload.len() as u32);
                 Ok(())
@@ -163,14 +163,18 @@ impl Core {
         }
     }
 
-    /// Whether it is not to be read from now: a message waits to be inflated, or too much is on its way, be it to its
+    /// Whether it is not to be read from now: something waits for its turn, or too much is on its way, be it to its
     /// topic's home or back to itself.
     fn is_full(&self, id: ConnId, speaking: &Speaking) -> bool {
         speaking.stalled.is_some()
             || match speaking.place {
-                Place::Topic(_) => speaking.window > self.config.publish_window_bytes,
+                Place::Topic(_) => self.window_is_full(speaking),
                 Place::Echo => self.hub.outboxes.past_half(id.slot()),
             }
+    }
+
+    fn window_is_full(&self, speaking: &Speaking) -> bool {
+        speaking.window > self.config.publish_window_bytes
     }
 
     fn go_on(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
@@ -182,16 +186,25 @@ impl Core {
         Mode::Speaking(speaking)
     }
 
-    pub(crate) fn widen_window(&mut self, id: ConnId, mut speaking: Speaking, bytes: u32) -> Mode {
+    /// Publishes have their place. Says, beside the mode, whether the peer had ended and all it said was looked at.
+    pub(crate) fn widen_window(&mut self, id: ConnId, mut speaking: Speaking, bytes: u32) -> (Mode, bool) {
         speaking.window = speaking.window.saturating_sub(bytes);
-        let open = speaking.window <= self.config.publish_window_bytes / 2;
-        if speaking.paused && open && speaking.stalled.is_none() {
-            self.resume(id, &mut speaking);
+        if speaking.window > self.config.publish_window_bytes / 2 {
+            return (Mode::Speaking(speaking), false);
         }
-        Mode::Speaking(speaking)
+        match speaking.stalled.take() {
+            Some(mut stalled) if stalled.message.is_none() => {
+                let mode = self.read_frames(id, speaking, &mut stalled.rest);
+                (self.read_again(id, mode), stalled.peer_ended)
+            }
+            stalled => {
+                speaking.stalled = stalled;
+                (self.read_again(id, Mode::Speaking(speaking)), false)
+            }
+        }
     }
 
-    /// What waited to be inflated does not wait any more: it is read from again, unless something else speaks against it.
+    /// Something does not wait any more: it is read from again, unless something else speaks against it.
     pub(crate) fn read_again(&mut self, id: ConnId, mode: Mode) -> Mode {
         match mode {
             Mode::Speaking(mut speaking) if speaking.paused && !self.is_full(id, &speaking) => {

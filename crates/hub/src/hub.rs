@@ -40,9 +40,8 @@ const FORGET_BUDGET: usize = 64;
 /// What became of a publish.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum Published {
-    /// The topic's home is here and has given the message its place.
-    Ordered(Ordered),
-    /// It is on its way; [`Hub::take_ordered`] or [`Hub::take_rejected`] will name its token.
+    /// It is on its way; [`Hub::take_ordered`] or [`Hub::take_rejected`] will name its token, at the end of this tick
+    /// or later.
     Pending,
     /// The home keeps as many topics as it may.
     Rejected(Rejection),
@@ -87,7 +86,9 @@ pub struct Hub<E> {
     changes: VecDeque<Change>,
     sealed: Vec<Sealed>,
     /// Places whose publishers are held back, the one that is due first in front.
-    withheld: VecDeque<(Time, u16, Ordered)>,
+    withheld: VecDeque<(Time, usize, Ordered)>,
+    /// Places given in this tick, whose publishers are yet to be told.
+    placed: Vec<Placed>,
     /// Channels with a subscriber that falls behind; their homes are told at the end of the tick.
     pressed: Vec<ChannelId>,
     joined: Vec<ConnId>,
@@ -102,6 +103,13 @@ pub struct Hub<E> {
 enum Change {
     Admit { topic: Key, audience: Audience },
     Dismiss { name: Name, form: Form, shard: u16 },
+}
+
+/// A message that has its place, and who is to be told.
+struct Placed {
+    from: usize,
+    topic: Key,
+    ordered: Ordered,
 }
 
 #[derive(Default)]
@@ -138,6 +146,7 @@ impl<E: Encode> Hub<E> {
             changes: VecDeque::new(),
             sealed: Vec::new(),
             withheld: VecDeque::new(),
+            placed: Vec::new(),
             pressed: Vec::new(),
             joined: Vec::new(),
             refused: Vec::new(),
@@ -204,15 +213,14 @@ impl<E: Encode> Hub<E> {
 
     // Publishing.
 
-    /// Says `payload` to `name`. The place it is given, now or later, carries `token`.
+    /// Says `payload` to `name`. The place it is given, once it is, carries `token`.
     pub fn publish(&mut self, token: Token, name: &Name, kind: Kind, payload: &[u8]) -> Published {
         self.counts.published += 1;
         self.counts.published_bytes += payload.len() as u64;
         let home = name.home(self.port.shards());
         if home == self.port.me() && !self.port.asks_itself() && self.port.has_room() {
             return match self.order(self.port.me(), token, name, kind, payload) {
-                Ok(Some(ordered)) => Published::Ordered(ordered),
-                Ok(None) => Published::Pending,
+                Ok(()) => Published::Pending,
                 Err(why) => Published::Rejected(why),
             };
         }
@@ -221,7 +229,8 @@ impl<E: Encode> Hub<E> {
         Published::Pending
     }
 
-    /// Orders a message of this home. `None`: it has its place, but its publisher is held back.
+    /// Orders a message of this home. Its publisher is told when the tick's runs have been handed out, so that a
+    /// subscriber that falls behind is noticed first.
     fn order(
         &mut self,
         from: usize,
@@ -229,21 +238,23 @@ impl<E: Encode> Hub<E> {
         name: &Name,
         kind: Kind,
         payload: &[u8],
-    ) -> Result<Option<Ordered>, Rejection> {
+    ) -> Result<(), Rejection> {
         let topic = self.enter(name)?;
         let (epoch, offset) = self.home.order(topic, kind, payload, self.now, &mut self.sealed);
         self.counts.ordered += 1;
         if !self.sealed.is_empty() {
             self.send_sealed();
         }
-        let ordered = Ordered { token, epoch, offset, bytes: payload.len() as u32 };
-        let until = self.home.topics.get(topic).map_or(Time::ZERO, |topic| topic.pressed_until);
-        if until <= self.now {
-            return Ok(Some(ordered));
+        let mut ordered = Ordered { token, epoch, offset, bytes: payload.len() as u32 };
+        match self.placed.last_mut() {
+            // A publisher with much to say gets one answer for what it said in a row.
+            Some(last) if (last.from, last.topic, last.ordered.token) == (from, topic, token) => {
+                ordered.bytes = ordered.bytes.saturating_add(last.ordered.bytes);
+                last.ordered = ordered;
+            }
+            _ => self.placed.push(Placed { from, topic, ordered }),
         }
-        self.counts.withheld += 1;
-        self.withheld.push_back((self.now + WITHHOLD_MAX, from as u16, ordered));
-        Ok(None)
+        Ok(())
     }
 
     fn enter(&mut self, name: &Name) -> Result<Key, Rejection> {
@@ -304,8 +315,7 @@ impl<E: Encode> Hub<E> {
         match ask {
             Ask::Publish(Publish { name, kind, payload, token }) => {
                 match self.order(from, token, &name, kind, &payload) {
-                    Ok(Some(ordered)) => self.tell(from, Tell::Ordered(ordered)),
-                    Ok(None) => {}
+                    Ok(()) => {}
                     Err(why) => {
                         self.tell(from, Tell::Rejected { token, bytes: payload.len() as u32, why });
                     }
@@ -321,12 +331,7 @@ impl<E: Encode> Hub<E> {
             Ask::Unsubscribe { name, form } => {
                 self.changes.push_back(Change::Dismiss { name, form, shard: from as u16 });
             }
-            Ask::Pressure(name) => {
-                let until = self.now + WITHHOLD_MAX;
-                if let Some(topic) = self.home.find(&name) {
-                    topic.pressed_until = until;
-                }
-            }
+            Ask::Pressure(name) => self.press(&name),
             Ask::Topics(cursor) => {
                 let page = self.topics_page(cursor);
                 self.tell(from, Tell::Topics(Box::new(page)));
@@ -348,7 +353,7 @@ impl<E: Encode> Hub<E> {
                 return;
             }
             self.withheld.pop_front();
-            self.tell(to as usize, Tell::Ordered(ordered));
+            self.tell(to, Tell::Ordered(ordered));
         }
     }
 
@@ -369,6 +374,20 @@ impl<E: Encode> Hub<E> {
             }
         }
         self.press_homes();
+        self.answer_publishers();
+    }
+
+    /// Tells publishers that what they said has its place, those of pressed topics a little later.
+    fn answer_publishers(&mut self) {
+        for Placed { from, topic, ordered } in std::mem::take(&mut self.placed) {
+            let pressed = self.home.topics.get(topic).is_some_and(|topic| topic.pressed_until > self.now);
+            if pressed {
+                self.counts.withheld += 1;
+                self.withheld.push_back((self.now + WITHHOLD_MAX, from, ordered));
+            } else {
+                self.tell(from, Tell::Ordered(ordered));
+            }
+        }
     }
 
     fn send_sealed(&mut self) {
@@ -419,13 +438,25 @@ impl<E: Encode> Hub<E> {
             channel.pressed_at = Some(now);
             let name = channel.name.clone();
             let home = name.home(self.port.shards());
-            self.port.ask(home, Ask::Pressure(name));
+            if home == self.port.me() {
+                self.press(&name);
+            } else {
+                self.port.ask(home, Ask::Pressure(name));
+            }
+        }
+    }
+
+    /// Holds back the publishers of a topic of this home for a while.
+    fn press(&mut self, name: &Name) {
+        if let Some(topic) = self.home.find(name) {
+            topic.pressed_until = self.now + WITHHOLD_MAX;
         }
     }
 
     /// Whether something was said or asked since [`Hub::seal`] that this shard has yet to hand out.
     pub fn is_unsealed(&self) -> bool {
-        self.home.has_drafts() || !self.changes.is_empty() || self.port.asks_itself()
+        let placed = !self.placed.is_empty();
+        placed || self.home.has_drafts() || !self.changes.is_empty() || self.port.asks_itself()
     }
 
     /// Forgets topics nobody needs, wakes the others, and says when there is something to do again.

@@ -281,6 +281,10 @@ impl Outboxes {
             return Delivered::Sealed;
         }
         let waiting = outbox.waiting_bytes + outbox.flight_bytes;
+        if waiting == 0 {
+            // From here on it can be expected to take something.
+            outbox.progress_millis = millis(now);
+        }
         let limit = self.limits.outbox_bytes_max;
         if waiting > 0 && waiting as usize + run.len() > limit as usize {
             let need = (waiting as usize + run.len()) - limit as usize;
