@@ -239,12 +239,12 @@ impl SimDriver {
         if self.slots[index].tenant.is_none() {
             return false;
         }
-        let first_receives = self.rng.chance(50);
-        if first_receives {
-            self.receive(index, events) || self.complete(index, events) || self.leave(index, events)
-        } else {
-            self.complete(index, events) || self.receive(index, events) || self.leave(index, events)
-        }
+        // Either may come first, but a connection's last event comes last.
+        let receives_first = self.rng.chance(50);
+        (receives_first && self.receive(index, events))
+            || self.complete(index, events)
+            || (!receives_first && self.receive(index, events))
+            || self.leave(index, events)
     }
 
     fn receive(&mut self, index: usize, events: &mut Vec<Event>) -> bool {

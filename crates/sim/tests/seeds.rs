@@ -1,7 +1,7 @@
 //! A fixed set of worlds, so that every run of the tests is the same; `make sim` tries others.
 
+use moongate_sim::run_seed;
 use moongate_sim::scenario::SCENARIOS;
-use moongate_sim::{Plan, run_plan, run_seed};
 
 /// How many seeds of every scenario the tests run.
 const ROUNDS: u64 = 10;
@@ -40,12 +40,13 @@ fn tiny_outboxes_drop_messages() {
     }
 }
 
-/// Worlds that once went wrong, as they were drawn when they did.
+/// Worlds in which something was once found that was wrong, and would be found again. A change to how worlds are drawn
+/// makes other worlds of these seeds, so what was found is held by tests in its own crate too.
 mod once_wrong {
     use super::*;
 
     fn check(seed: u64) {
-        if let Err(report) = run_plan(Plan::of(seed)) {
+        if let Err(report) = run_seed(seed) {
             panic!("{report}");
         }
     }
@@ -53,19 +54,14 @@ mod once_wrong {
     /// E8, D15: a pong that was due went out behind a Close.
     #[test]
     fn a_pong_behind_a_close() {
+        check(12);
         check(13);
-        check(57);
     }
 
-    /// D12: a newer pong overtook an older one in an outbox of more than one send.
+    /// A timer due a turn of the wheel later kept its shard from sleeping.
     #[test]
-    fn a_pong_overtaken() {
-        check(639);
-    }
-
-    /// C9: a subscriber whose outbox overflowed before its 101 had gone out got a Close without it.
-    #[test]
-    fn a_close_without_a_101() {
-        check(1290);
+    fn a_shard_that_did_not_sleep() {
+        check(3);
+        check(4);
     }
 }

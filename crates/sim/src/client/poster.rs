@@ -57,7 +57,7 @@ impl Poster {
         match (head.status, place(&self.body), self.message) {
             (200, Some(place), Some(message)) => hands.oracle.placed(message, place),
             (200, ..) => hands.fault("a 200 without a place"),
-            (_, ..) if hands.harsh => {}
+            _ if hands.harsh => {}
             (status, ..) => hands.fault(&format!("a POST was answered {status}")),
         }
     }
