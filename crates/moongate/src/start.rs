@@ -68,6 +68,9 @@ fn die_with_any_thread() {
 fn serve(loaded: &Loaded) -> Result<Outcome, Failure> {
     let settings = &loaded.settings;
     say_settings(loaded);
+    if let Err(error) = machine::keep_pages_small() {
+        tracing::warn!(%error, "huge pages stay on: an idle connection costs more memory than it need");
+    }
     let (files_before, files_max) =
         machine::raise_open_files().map_err(failed("raising the limit of open files"))?;
     let probed = moongate_sys::probe().map_err(|missing| Failure(missing.to_string()))?;

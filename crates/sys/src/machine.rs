@@ -51,6 +51,16 @@ pub fn raise_open_files() -> io::Result<(u64, u64)> {
     Ok((before, limit.rlim_max))
 }
 
+/// Keeps this process's memory in small pages, threads and all.
+///
+/// The allocator reserves address space far ahead and asks for huge pages in it; the first byte of each then costs 2 MiB,
+/// which is what a thousand idle connections do. See `PR_SET_THP_DISABLE` in prctl(2).
+pub fn keep_pages_small() -> io::Result<()> {
+    // SAFETY: this prctl takes no pointer.
+    let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// How many bytes of memory this process may use: the least of the machine's and of every limit that a cgroup it is
 /// in sets (version 2 or 1).
 pub fn memory_bytes() -> io::Result<u64> {
