@@ -9,6 +9,9 @@ SHELL := /bin/bash
 # How many seeds `make sim` tries; each is a world of its own.
 SEEDS ?= 100
 FROM ?= 0
+# How long `make fuzz` spends on each target, and on which: all, or those named.
+MINUTES ?= 10
+TARGET ?=
 # What `make load` runs: fanout, echo or idle, with any of its options.
 LOAD ?= fanout
 # What `make bench` runs: all, or those whose name contains this.
@@ -21,7 +24,7 @@ E2E ?=
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run build test check fmt fmt-check lint unit loom e2e autobahn sim soak bench load
+.PHONY: help run build test check fmt fmt-check lint unit loom e2e autobahn sim fuzz soak bench load
 
 help: ## List these verbs.
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -68,6 +71,9 @@ soak: ## A million connections that leave at any moment; nothing may stay behind
 	tests/install.sh
 	cargo build --profile checked -p moongate
 	@target/test-env/bin/python tests/e2e/soak.py $(SOAK)
+
+fuzz: ## Fuzz every target, or TARGET="head hub", for MINUTES=10 each; what is found is kept as a seed.
+	@fuzz/run.sh $(MINUTES) $(TARGET)
 
 bench: ## The micro-benchmarks; BENCH=name picks some.
 	cargo bench -p moongate-benches -- $(BENCH)
