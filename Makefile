@@ -61,6 +61,7 @@ e2e: ## The end-to-end tests, on the real kernel.
 	@target/test-env/bin/python -m pytest tests/e2e $(E2E)
 
 autobahn: ## All 517 cases of the Autobahn suite; writes docs/conformance.md.
+	tests/autobahn/setup.sh
 	cargo build --profile checked -p moongate
 	@tests/autobahn/run.py --write docs/conformance.md
 
