@@ -20,11 +20,13 @@ BENCH ?=
 SOAK ?=
 # Options for the end-to-end tests, such as `make test E2E="-k chat"`.
 E2E ?=
+# The same for `make interop`.
+INTEROP ?=
 
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run build test check fmt fmt-check lint unit loom e2e autobahn sim fuzz soak bench load
+.PHONY: help run build test check fmt fmt-check lint unit loom e2e interop autobahn sim fuzz soak bench load
 
 help: ## List these verbs.
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
@@ -64,6 +66,12 @@ autobahn: ## All 517 cases of the Autobahn suite; writes docs/conformance.md.
 	tests/autobahn/setup.sh
 	cargo build --profile checked -p moongate
 	@tests/autobahn/run.py --write docs/conformance.md
+
+interop: ## Clients that take minutes to build: tokio-tungstenite, fastwebsockets, websocat.
+	tests/install.sh
+	tests/interop/install.sh
+	cargo build --profile checked -p moongate
+	@target/test-env/bin/python -m pytest tests/interop $(INTEROP)
 
 sim: ## The simulation with SEEDS=100 seeds from FROM=0 on; a failure says which seed replays it.
 	cargo run --profile checked -p moongate-sim --bin sim -- --seeds $(SEEDS) --from $(FROM)

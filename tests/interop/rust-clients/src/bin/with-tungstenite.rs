@@ -54,7 +54,11 @@ async fn main() {
     let mut socket = match connect_async(request).await {
         Ok((socket, _)) => socket,
         Err(Error::Http(answer)) => {
-            return say("refused", Some(answer.status().as_u16()), answer.body().as_deref().unwrap_or_default());
+            return say(
+                "refused",
+                Some(answer.status().as_u16()),
+                answer.body().as_deref().unwrap_or_default(),
+            );
         }
         Err(error) => return say("error", None, error.to_string().as_bytes()),
     };
