@@ -52,6 +52,7 @@ pub(crate) struct Heading {
 
 pub(crate) struct Joining {
     pub(crate) peer: SocketAddr,
+    pub(crate) topic: TopicName,
     pub(crate) subscription: SubscriptionId,
     pub(crate) into: Joined,
     /// The first bytes of the new protocol, which came before its 101 went out.
@@ -121,6 +122,17 @@ pub(crate) enum Place {
     Topic(SubscriptionId),
     /// Back to itself.
     Echo,
+}
+
+impl Joining {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        topic: TopicName,
+        subscription: SubscriptionId,
+        into: Joined,
+    ) -> Joining {
+        Joining { peer, topic, subscription, into, early: Vec::new(), paused: false, peer_ended: false }
+    }
 }
 
 impl Speaking {

@@ -9,6 +9,7 @@ use moongate_wire::refusal::Reason;
 use crate::conn::Mode;
 use crate::core::{Core, Want};
 use crate::counts::End;
+use crate::enter::Asked;
 
 /// How far leaving has come.
 #[derive(Default)]
@@ -107,7 +108,7 @@ impl Core {
     fn send_away(&mut self, id: ConnId) {
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
-            Mode::Head(heading) => self.refuse(id, heading.peer, None, Reason::Draining.into()),
+            Mode::Head(heading) => self.refuse(id, heading.peer, Asked::Unknown, Reason::Draining.into()),
             Mode::Joining(joining) => {
                 self.hub.unsubscribe(joining.subscription);
                 self.take_back_answer(id);

@@ -1,5 +1,6 @@
 //! From the accept to the first word of the new protocol: head, decision, answer or 101.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use moongate_hub::{Rejection, Subscribed, SubscriptionId};
@@ -32,9 +33,9 @@ impl Core {
         self.conns.insert(id, Mode::Gone);
         self.wants.push(Want::Receive(id));
         let mode = if self.drain.refuses() {
-            self.refuse(id, peer, None, Reason::Draining.into())
+            self.refuse(id, peer, Asked::Unknown, Reason::Draining.into())
         } else if full {
-            self.refuse(id, peer, None, Reason::ConnectionsFull.into())
+            self.refuse(id, peer, Asked::Unknown, Reason::ConnectionsFull.into())
         } else {
             self.wheel.set(id.slot(), self.after(self.config.head_timeout));
             Mode::Head(Box::new(Heading { peer, scanner: Scanner::default(), bytes: Vec::new() }))
@@ -54,7 +55,7 @@ impl Core {
                     heading.bytes.extend_from_slice(bytes);
                     Mode::Head(heading)
                 }
-                Err(refusal) => self.refuse(id, heading.peer, None, refusal),
+                Err(refusal) => self.refuse(id, heading.peer, Asked::Unknown, refusal),
             };
         }
         heading.bytes.extend_from_slice(bytes);
@@ -65,7 +66,7 @@ impl Core {
                 self.read_request(id, heading.peer, head, rest)
             }
             Ok(None) => Mode::Head(heading),
-            Err(refusal) => self.refuse(id, heading.peer, None, refusal),
+            Err(refusal) => self.refuse(id, heading.peer, Asked::Unknown, refusal),
         }
     }
 
@@ -73,12 +74,12 @@ impl Core {
         let mut fields = Fields::new();
         let head = match head::parse(head, &mut fields) {
             Ok(head) => head,
-            Err(refusal) => return self.refuse(id, peer, None, refusal),
+            Err(refusal) => return self.refuse(id, peer, Asked::Unknown, refusal),
         };
         let decision = decide::decide(&head, &self.config.policy);
         if self.memory_is_full() && !matches!(decision, Decision::Refuse(_) | Decision::Health { .. }) {
             let refusal = Refusal::from(Reason::MemoryFull).head_only(head.method == Method::Head);
-            return self.refuse(id, peer, Some(&head), refusal);
+            return self.refuse(id, peer, Asked::For(&head), refusal);
         }
         match decision {
             Decision::WebSocket(upgrade) => self.switch(id, peer, &upgrade, rest),
@@ -94,7 +95,7 @@ impl Core {
             }
             Decision::Health { ready: true, head_only } if self.drain.is_begun() => {
                 let refusal = Refusal::from(Reason::Draining).head_only(head_only);
-                self.refuse(id, peer, Some(&head), refusal)
+                self.refuse(id, peer, Asked::For(&head), refusal)
             }
             Decision::Health { head_only, .. } => {
                 self.counts.answered += 1;
@@ -104,7 +105,7 @@ impl Core {
                 self.counts.answered += 1;
                 self.answer(id, answer)
             }
-            Decision::Refuse(refusal) => self.refuse(id, peer, Some(&head), refusal),
+            Decision::Refuse(refusal) => self.refuse(id, peer, Asked::For(&head), refusal),
         }
     }
 
@@ -136,7 +137,9 @@ impl Core {
                 self.begin_speaking(id, Place::Topic(subscription), agreed, rest)
             }
             Subscribed::Later(subscription) => {
-                self.join_later(id, peer, subscription, Joined::WebSocket(agreed), rest)
+                let topic = topic.clone();
+                let into = Joined::WebSocket(agreed);
+                self.read_early(id, Box::new(Joining::new(peer, topic, subscription, into)), rest)
             }
         }
     }
@@ -154,7 +157,8 @@ impl Core {
                 self.begin_streaming(id, subscription)
             }
             Subscribed::Later(subscription) => {
-                self.join_later(id, peer, subscription, Joined::EventStream, &[])
+                let joining = Joining::new(peer, topic.clone(), subscription, Joined::EventStream);
+                Mode::Joining(Box::new(joining))
             }
         }
     }
@@ -162,19 +166,6 @@ impl Core {
     fn subscribe(&mut self, id: ConnId, topic: &TopicName, form: moongate_hub::Form) -> Subscribed {
         let name = self.hub.name(topic.as_str());
         self.hub.subscribe(id, name, form)
-    }
-
-    fn join_later(
-        &mut self,
-        id: ConnId,
-        peer: SocketAddr,
-        subscription: SubscriptionId,
-        into: Joined,
-        rest: &[u8],
-    ) -> Mode {
-        let joining =
-            Joining { peer, subscription, into, early: Vec::new(), paused: false, peer_ended: false };
-        self.read_early(id, Box::new(joining), rest)
     }
 
     /// The first bytes of the new protocol (RFC 9110 §7.8), kept until it is spoken.
@@ -241,7 +232,10 @@ impl Core {
         if joining.paused {
             self.wants.push(Want::Resume(id));
         }
-        ended_too(self.refuse(id, joining.peer, None, reason.into()), joining.peer_ended)
+        ended_too(
+            self.refuse(id, joining.peer, Asked::Topic(&joining.topic), reason.into()),
+            joining.peer_ended,
+        )
     }
 
     fn begin_speaking(
@@ -267,14 +261,13 @@ impl Core {
         &mut self,
         id: ConnId,
         peer: SocketAddr,
-        head: Option<&Head<'_>>,
+        asked: Asked<'_>,
         refusal: Refusal,
     ) -> Mode {
         self.counts.refused(refusal.reason);
         if self.counts.may_log(self.now) {
             let reason = refusal.reason;
-            let target = head.map_or(String::from("-"), shown_target);
-            tracing::info!(%peer, target, status = reason.status(), reason = reason.label(), "refused");
+            tracing::info!(%peer, target = %asked, status = reason.status(), reason = reason.label(), "refused");
         }
         self.push_last(id, |core, out| refusal.write(&core.date, out))
     }
@@ -298,12 +291,25 @@ impl Core {
 /// How much of a request's target a log line shows.
 const SHOWN_TARGET_BYTES_MAX: usize = 128;
 
-/// The target without its query, which may hold secrets, and without anything a terminal would act on.
-fn shown_target(head: &Head<'_>) -> String {
-    let path = match &head.target {
-        Target::Path { path, .. } => path,
-        Target::Asterisk => return String::from("*"),
-    };
-    let shown = &path.as_bytes()[..path.len().min(SHOWN_TARGET_BYTES_MAX)];
-    shown.escape_ascii().to_string()
+/// What was asked for, as a log line shows it: without its query, which may hold secrets, and without anything that a
+/// terminal would act on.
+#[derive(Copy, Clone)]
+pub(crate) enum Asked<'a> {
+    /// It was refused before that could be told.
+    Unknown,
+    For(&'a Head<'a>),
+    Topic(&'a TopicName),
+}
+
+impl fmt::Display for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (before, text) = match self {
+            Asked::Unknown => return f.write_str("-"),
+            Asked::For(Head { target: Target::Path { path, .. }, .. }) => ("", *path),
+            Asked::For(Head { target: Target::Asterisk, .. }) => ("", "*"),
+            Asked::Topic(name) => ("/topics/", name.as_str()),
+        };
+        let shown = &text.as_bytes()[..text.len().min(SHOWN_TARGET_BYTES_MAX)];
+        write!(f, "{before}{}", shown.escape_ascii())
+    }
 }

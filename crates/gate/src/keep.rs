@@ -8,6 +8,7 @@ use moongate_wire::refusal::Reason;
 use crate::conn::{Mode, Speaking};
 use crate::core::Core;
 use crate::counts::End;
+use crate::enter::Asked;
 
 /// How long sending one connection away is given to free memory, before the next one goes.
 const EVICT_EVERY: Duration = Duration::from_millis(1);
@@ -18,7 +19,7 @@ impl Core {
         let Some((id, _)) = self.conns.at(slot) else { return };
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
-            Mode::Head(heading) => self.refuse(id, heading.peer, None, Reason::HeadTimeout.into()),
+            Mode::Head(heading) => self.refuse(id, heading.peer, Asked::Unknown, Reason::HeadTimeout.into()),
             Mode::Joining(joining) => {
                 self.hub.unsubscribe(joining.subscription);
                 self.take_back_answer(id);

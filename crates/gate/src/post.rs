@@ -11,6 +11,7 @@ use moongate_wire::refusal::{Reason, Refusal};
 
 use crate::conn::{Draft, Mode, Ordering, Posting, Speaking};
 use crate::core::{Core, named_by, token};
+use crate::enter::Asked;
 use crate::forms::hub_kind;
 use crate::leave::ended_too;
 
@@ -59,7 +60,7 @@ impl Core {
 
     /// Refuses so that the page that asked may read why.
     pub(crate) fn refuse_post(&mut self, id: ConnId, message: &Draft, refusal: Refusal) -> Mode {
-        self.refuse(id, message.peer, None, refusal.cors(message.cors.clone()))
+        self.refuse(id, message.peer, Asked::Topic(&message.topic), refusal.cors(message.cors.clone()))
     }
 
     /// A home has ordered a message of this shard: one of a POST is answered, one of a WebSocket opens its window.
