@@ -38,9 +38,9 @@ pub fn frames(data: &[u8]) {
 
     let (whole, fault) = decode(wire, [wire.len()], &limits);
     let pieces = decode(wire, cuts.ends(wire.len()), &limits);
-    assert_eq!((&whole, &fault), (&pieces.0, &pieces.1), "whole and in pieces");
+    assert_eq!((&whole, &fault), (&pieces.0, &pieces.1), "D11: whole and in pieces");
     let single = decode(wire, 1..=wire.len(), &limits);
-    assert_eq!((&whole, &fault), (&single.0, &single.1), "whole and byte by byte");
+    assert_eq!((&whole, &fault), (&single.0, &single.1), "D11: whole and byte by byte");
     assert_eq!(whole, reference(wire, &limits), "as the RFC tells it");
     whole.items.iter().for_each(check_reply);
 }
@@ -128,7 +128,7 @@ fn check_reply(heard: &Heard) {
             let reply = frames.next_frame().expect("a valid frame").expect("a whole frame");
             assert_eq!(reply.opcode, Opcode::Close);
             let echoed = reply.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-            assert_eq!(echoed, code.map(|code| if code == 1010 { 1000 } else { code }));
+            assert_eq!(echoed, code.map(|code| if code == 1010 { 1000 } else { code }), "E5");
             return;
         }
     };

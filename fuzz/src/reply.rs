@@ -48,14 +48,14 @@ impl Reply {
         assert!(connection.split(", ").any(|option| option == "close"), "B30: {connection}");
         assert_eq!(connection.contains("Upgrade"), self.field("Upgrade").is_some());
         assert_eq!(self.field("Transfer-Encoding"), None);
-        assert!(self.field("Date").is_some_and(|date| date.len() == 29 && date.ends_with(" GMT")));
+        assert!(self.field("Date").is_some_and(|date| date.len() == 29 && date.ends_with(" GMT")), "A34");
         if self.status == 204 {
-            assert_eq!((self.field("Content-Length"), self.body.len()), (None, 0));
+            assert_eq!((self.field("Content-Length"), self.body.len()), (None, 0), "A33");
             return;
         }
         let length = self.field("Content-Length").expect("it has a length");
         let expect = if head_only { "0".to_owned() } else { length.to_owned() };
-        assert_eq!(expect, self.body.len().to_string(), "Content-Length is true");
+        assert_eq!(expect, self.body.len().to_string(), "A33: Content-Length is true");
         if self.field("Content-Type") == Some("application/problem+json") && !head_only {
             let problem: serde_json::Value = serde_json::from_slice(&self.body).expect("a problem is JSON");
             assert_eq!(problem["status"], self.status);
