@@ -56,17 +56,20 @@ def program(name: str) -> str:
 
 
 class Proxy:
-    """One running proxy. `address` is where clients connect; `changes` are made to the page's configuration."""
+    """
+    One running proxy. `address` is where clients connect; `changes` are made to the page's configuration. With a
+    `certificate`, a file that has its key too, it speaks TLS as the page's comment says.
+    """
 
     # As the page says them, in `documented`: where clients connect, and where the gateway is.
     BIND: str
     SERVER = "127.0.0.1:8080"
 
-    def __init__(self, gateway: Gateway, folder: Path, changes: dict[str, str]):
+    def __init__(self, gateway: Gateway, folder: Path, changes: dict[str, str], certificate: Path | None = None):
         self.folder = folder
         folder.mkdir()
         self.address = ("127.0.0.1", free_port())
-        ports = {self.BIND: self.bind(), self.SERVER: gateway.host}
+        ports = {self.BIND: self.bind(certificate), self.SERVER: gateway.host}
         self.configure(replace(documented(type(self).__name__.lower()), changes | ports))
         self._log = folder / "log"
         with self._log.open("w") as log:
@@ -75,7 +78,7 @@ class Proxy:
             )
         until(f"the proxy to listen; it said:\n{self.log}", self._listens)
 
-    def bind(self) -> str:
+    def bind(self, certificate: Path | None) -> str:
         raise NotImplementedError
 
     def configure(self, text: str):
@@ -111,8 +114,10 @@ class Proxy:
 class Nginx(Proxy):
     BIND = "listen 80;"
 
-    def bind(self) -> str:
-        return f"listen {authority(self.address)};"
+    def bind(self, certificate: Path | None) -> str:
+        if not certificate:
+            return f"listen {authority(self.address)};"
+        return f"listen {authority(self.address)} ssl; ssl_certificate {certificate}; ssl_certificate_key {certificate};"
 
     def configure(self, text: str):
         (self.folder / "moongate.conf").write_text(text)
@@ -126,8 +131,9 @@ class Nginx(Proxy):
 class Haproxy(Proxy):
     BIND = "bind :80 "
 
-    def bind(self) -> str:
-        return f"bind {authority(self.address)} "
+    def bind(self, certificate: Path | None) -> str:
+        tls = f"ssl crt {certificate} alpn http/1.1 " if certificate else ""
+        return f"bind {authority(self.address)} {tls}"
 
     def configure(self, text: str):
         # It starts only if it may open twice as many files.
