@@ -12,7 +12,7 @@ import pytest
 import raw
 from gateway import PATIENCE, Gateway, until
 from gauges import KIB, MIB, check_all_came_home, gauge, resident_bytes, running
-from raw import BINARY, CLOSE, Connection, head, open_websocket, post
+from raw import BINARY, CLOSE, Connection, check_problem, head, open_websocket, post
 from test_limits import payload
 
 MASK = b"\0\0\0\0"
@@ -191,6 +191,28 @@ def test_k4_bodies_that_fill_the_memory(small):
         connection.socket.close()
     assert set(statuses) == {200, 503}
     check_all_came_home(small, 1024, files)
+
+
+def test_k4_b25_heads_that_fill_the_memory(start):
+    """K4, B25: 503 and when to come back for the largest, as for every request that finds no memory; no bare reset."""
+    gateway = start(SHARDS="1", HEAD_BYTES_MAX="64KiB", MEMORY_BYTES_MAX="1MiB", **PATIENT)
+    files, size = gateway.open_files(), 60_000
+    crowd = [Connection(gateway.listen) for _ in range(40)]
+    for connection in crowd:
+        connection.send(head("GET /healthz HTTP/1.1", f"Host: {gateway.host}", "X-Filler: " + "x" * size)[:-2])
+    until("enough to have gone", lambda: gauge(gateway, "memory_evictions_total") > 0 and gauge(gateway, "memory_bytes") <= MIB)
+    statuses = []
+    for connection in crowd:
+        connection.send(b"\r\n")
+        answer = connection.answer()
+        statuses.append(answer.status)
+        if answer.status == 503:
+            check_problem(answer, 503)
+            assert int(answer.one("Retry-After")) > 0
+        connection.socket.close()
+    assert set(statuses) == {200, 503}
+    assert gauge(gateway, "subscribers_ended_total") == 0, "nobody here was a subscriber"
+    check_all_came_home(gateway, 1024, files)
 
 
 def test_k5_a_window_that_stays_shut(start):

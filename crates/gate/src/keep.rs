@@ -97,14 +97,16 @@ impl Core {
                 self.hub.outboxes.cut(id.slot());
                 self.dismiss(id, End::Overload, 1013, "the gateway is short of memory; connect again later");
             }
-            Some(Mode::Body(_)) => self.refuse_largest(id),
+            Some(Mode::Head(_) | Mode::Body(_)) => self.refuse_largest(id),
             _ => self.end(id, End::Overload),
         }
     }
 
+    /// Answers a request that has not fully arrived (docs/protocol.md B25).
     fn refuse_largest(&mut self, id: ConnId) {
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
+            Mode::Head(heading) => self.refuse(id, heading.peer, Asked::Unknown, Reason::MemoryFull.into()),
             Mode::Body(posting) => self.refuse_post(id, &posting.message, Reason::MemoryFull.into()),
             other => other,
         };
