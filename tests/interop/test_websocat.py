@@ -87,13 +87,13 @@ def test_a_pipe_through_the_echo(websocat, gateway):
 
 
 def test_pings_are_answered(websocat, start, topic):
-    gateway = start(PING_INTERVAL="200ms", PONG_TIMEOUT="400ms")
+    gateway = start(PING_INTERVAL="200ms", PONG_TIMEOUT="1s")
     shell = websocat("--text", gateway.ws(f"/topics/{topic}"))
     with EventStream(gateway.url(f"/topics/{topic}")) as stream:
         shell.stdin.write(b"first\n")
         assert stream.next().data.rstrip("\n") == "first"
         with pytest.raises(subprocess.TimeoutExpired):
-            shell.wait(2)
+            shell.wait(4)
         shell.stdin.write(b"second\n")
         assert stream.next().data.rstrip("\n") == "second"
 
