@@ -66,6 +66,8 @@ struct Shard {
     hub: Hub<Plain>,
     meter: Meter,
     phase: Phase,
+    /// Whether it had something to do in this tick, or says that it will at once.
+    busy: bool,
     listeners: [Listener; SLOTS],
 }
 
@@ -95,7 +97,7 @@ impl World {
         let shard = |port| {
             let meter = Meter::default();
             let hub = Hub::new(&config, Plain, port, meter.clone(), 77);
-            Shard { hub, meter, phase: Phase::Finished, listeners: Default::default() }
+            Shard { hub, meter, phase: Phase::Finished, busy: false, listeners: Default::default() }
         };
         World {
             shards: mesh.shards.into_iter().map(shard).collect(),
@@ -282,10 +284,11 @@ impl World {
     }
 
     fn phase(&mut self, shard: usize, budget: usize) {
-        let Shard { hub, phase, .. } = &mut self.shards[shard];
+        let Shard { hub, phase, busy, .. } = &mut self.shards[shard];
         *phase = match *phase {
             Phase::Finished => {
-                if hub.park() {
+                *busy = !hub.park();
+                if !*busy {
                     hub.unpark();
                 }
                 hub.begin(self.now);
@@ -300,7 +303,8 @@ impl World {
                 Phase::Sealed
             }
             Phase::Sealed => {
-                hub.finish();
+                let soon = self.now + Duration::from_millis(1);
+                *busy |= hub.finish().is_some_and(|due| due <= soon) || hub.is_unsealed();
                 Phase::Finished
             }
         };
@@ -412,8 +416,8 @@ impl World {
             rounds += 1;
             assert!(rounds < 100_000, "it never comes to rest");
             let before = self.ledger.settled();
-            let mut moved = false;
             self.tick_all();
+            let mut moved = self.shards.iter().any(|shard| shard.busy);
             while self.hear_control().is_some() {
                 moved = true;
             }
