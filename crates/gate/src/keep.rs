@@ -90,14 +90,15 @@ impl Core {
     fn evict_largest(&mut self) {
         let outboxes = &self.hub.outboxes;
         let holds = |(id, mode): (ConnId, &Mode)| Some((mode.held_with(outboxes.bytes(id.slot()))?, id));
-        let Some((_, id)) = self.conns.iter().filter_map(holds).max() else { return };
+        let largest = self.conns.iter().filter_map(holds).max().filter(|(bytes, _)| *bytes > 0);
+        let Some((_, id)) = largest else { return };
         self.counts.memory_evictions += 1;
         match self.conns.get(id) {
             Some(Mode::Speaking(_) | Mode::Streaming(_)) => {
                 self.hub.outboxes.cut(id.slot());
                 self.dismiss(id, End::Overload, 1013, "the gateway is short of memory; connect again later");
             }
-            Some(Mode::Head(_) | Mode::Body(_)) => self.refuse_largest(id),
+            Some(Mode::Head(_) | Mode::Body(_) | Mode::Joining(_)) => self.refuse_largest(id),
             _ => self.end(id, End::Overload),
         }
     }
@@ -108,6 +109,11 @@ impl Core {
         let mode = match mode {
             Mode::Head(heading) => self.refuse(id, heading.peer, Asked::Unknown, Reason::MemoryFull.into()),
             Mode::Body(posting) => self.refuse_post(id, &posting.message, Reason::MemoryFull.into()),
+            Mode::Joining(joining) => {
+                self.hub.unsubscribe(joining.subscription);
+                self.take_back_answer(id);
+                self.refuse_joining(id, &joining, Reason::MemoryFull)
+            }
             other => other,
         };
         self.settle(id, mode);

@@ -30,7 +30,10 @@ const BROKEN: Fault = Fault {
 };
 const INCOMPLETE: Fault =
     Fault { code: code::INVALID_DATA, reason: "compressed message that ends inside a block" };
-const TOO_BIG: Fault = Fault { code: code::TOO_BIG, reason: "message too big once inflated" };
+const TOO_BIG: Fault = Fault {
+    code: code::TOO_BIG,
+    reason: "message too big once inflated: the limit is MOONGATE_MESSAGE_BYTES_MAX",
+};
 
 /// How many bytes a compressed message may have if `message_bytes_max` is what it may have when inflated: a compressor
 /// makes what it cannot compress a little larger, at worst, with the fixed code, by 9 bits for every 8.

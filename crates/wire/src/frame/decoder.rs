@@ -254,7 +254,8 @@ impl Whole {
 /// added or allocated before it is known to be within the limits.
 #[inline]
 fn admit(header: &Header, message: Option<&Message>, limits: &Limits) -> Result<usize, Fault> {
-    const TOO_BIG: Fault = Fault { code: code::TOO_BIG, reason: "message too big" };
+    const TOO_BIG: Fault =
+        Fault { code: code::TOO_BIG, reason: "message too big: the limit is MOONGATE_MESSAGE_BYTES_MAX" };
     let (announced, overhead, compressed) = match (header.opcode, message) {
         (Opcode::Continuation, Some(message)) => (
             message.announced,
