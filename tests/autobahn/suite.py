@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "tests/autobahn/setup.sh"
+REQUIREMENTS = ROOT / "tests/autobahn/requirements.txt"
 FOLDER = ROOT / "target/autobahn"
 
 # What the suite calls its groups, and how many cases each has: 517.
@@ -38,10 +39,12 @@ class Result:
     """What the suite says about one case."""
 
     case: str
+    # What it does, in the suite's words.
+    about: str
     behavior: str
     # Of the end of the connection.
     behavior_close: str
-    # In the suite's words, both.
+    # Of both, in the suite's words.
     reason: str
 
     @property
@@ -127,8 +130,13 @@ def run_side_by_side(wstest: Path, url: str, jobs: list[str], folder: Path, pati
 
 def read(report: Path, case: str, found: dict) -> Result:
     details = json.loads((report / found["reportfile"]).read_text())
-    reason = " ".join(re.sub(r"<[^>]*>", " ", f"{details['result']} {details['resultClose']}").split())
-    return Result(case, found["behavior"], found["behaviorClose"], reason)
+    reason = plain(f"{details['result']} {details['resultClose']}")
+    return Result(case, plain(details["description"]), found["behavior"], found["behaviorClose"], reason)
+
+
+def plain(text: str) -> str:
+    """Without the suite's tags and line breaks."""
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())
 
 
 def in_order(result: Result) -> tuple[int, ...]:

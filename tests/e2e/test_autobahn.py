@@ -82,5 +82,5 @@ def test_the_suite_says_what_is_wrong(wstest, start, tmp_path):
     ],
 )
 def test_nothing_but_ok_and_informational_is_good(behavior, close, verdict, good):
-    result = Result("1.1.1", behavior, close, "")
+    result = Result("1.1.1", "", behavior, close, "")
     assert (result.verdict, result.good) == (verdict, good)
