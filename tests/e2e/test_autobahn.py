@@ -1,5 +1,6 @@
-"""What the Autobahn suite, which others wrote, says about frames and compression: O1, O2 and O3 among it.
+"""What the Autobahn suite, which others wrote, says about frames, Closes and compression.
 
+Among it: 4 MiB in 65,536 fragments (O1), limits and windows as it wants them (O2), and a Close inside a message (O3).
 Here are the groups that are quick, and a few cases of the others; `make autobahn` runs all 517.
 """
 
