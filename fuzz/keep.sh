@@ -15,7 +15,7 @@ for target in ${*:-head frames negotiate inflate hub body topic}; do
     # What was kept before makes room for what covers more; what has a name stays.
     find "$seeds" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -exec mv {} "$out/corpus/$target/" \;
     cp "$seeds"/* "$merged"
-    "$out/$host/release/$target" -merge=1 -use_counters=0 "$merged" "$out/corpus/$target" >"$out/$target.merge.log" 2>&1
+    "$out/$host/release/$target" -set_cover_merge=1 -use_counters=0 "$merged" "$out/corpus/$target" >"$out/$target.merge.log" 2>&1
     find "$merged" -type f -regextype posix-extended -regex '.*/[0-9a-f]{40}' -size -"${bytes_max}"c -exec cp {} "$seeds" \;
     echo "$target: $(find "$seeds" -type f | wc -l) seeds, $(cat "$seeds"/* | wc -c) bytes"
 done
