@@ -67,9 +67,22 @@ impl Inflation {
         self.budget = INFLATE_BUDGET;
     }
 
-    /// Bytes of memory held for a message that is being inflated.
+    /// Bytes of memory held for a message that is being inflated. What the inflater keeps between messages is the
+    /// shard's own: sending nobody away would free it.
     pub(crate) fn held(&self) -> u64 {
-        self.inflater.as_ref().map_or(0, |inflater| inflater.held() as u64)
+        let begun = self.inflater.as_ref().filter(|_| self.begun.is_some());
+        begun.map_or(0, |inflater| inflater.held() as u64)
+    }
+
+    /// Whether nobody waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The first who waits does so no more.
+    fn leave_queue(&mut self) {
+        let first = self.queue.pop_front();
+        self.begun.take_if(|begun| Some(*begun) == first);
     }
 
     /// Inflates `id`'s message as far as the budget goes. The inflater, with the message in it, if that was to its end;
@@ -126,6 +139,8 @@ impl Core {
         }
         self.inflation.counts.waited += 1;
         self.inflation.queue.push_back(id);
+        // Its turn may be over for this tick: frames are also read after it, when a window opens or a 101 goes out.
+        self.busy = true;
         Ok(false)
     }
 
@@ -158,7 +173,7 @@ impl Core {
             let Some(id) = self.inflation.queue.front().copied() else { break };
             if !self.conns.get(id).is_some_and(waits_to_inflate) {
                 // It went, or was sent away, while it waited.
-                self.inflation.queue.pop_front();
+                self.inflation.leave_queue();
                 continue;
             }
             let Some(mode) = self.conns.take(id) else { continue };
@@ -193,11 +208,11 @@ impl Core {
                 return (Mode::Speaking(speaking), false);
             }
             Ok(true) => {
-                self.inflation.queue.pop_front();
+                self.inflation.leave_queue();
                 self.read_frames(id, speaking, &mut stalled.rest)
             }
             Err(ended) => {
-                self.inflation.queue.pop_front();
+                self.inflation.leave_queue();
                 self.end_conversation(id, speaking, ended)
             }
         };

@@ -233,6 +233,7 @@ impl<D: Driver> Shard<D> {
         self.next = if self.core.busy || self.core.hub.is_unsealed() {
             Some(self.core.now)
         } else {
+            debug_assert!(self.core.inflation.is_idle(), "a message waits to be inflated, and nobody will");
             wishes.into_iter().chain([hub, self.core.wheel.next()]).flatten().min()
         };
     }
