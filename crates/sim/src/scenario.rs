@@ -6,7 +6,7 @@ use moongate_gate::Config;
 use moongate_hub::{OutboxLimits, OutboxPolicy};
 use moongate_wire::decide::Policy;
 
-use crate::client::{Leave, Place, PosterPlan, SocketPlan, StreamPlan};
+use crate::client::{Leave, Offer, Place, PosterPlan, SocketPlan, StreamPlan};
 use crate::driver::DriverPlan;
 use crate::rng::Rng;
 
@@ -33,6 +33,14 @@ pub struct Scenario {
     pub echoes: (usize, usize),
     /// How many who do not behave.
     pub rude: (usize, usize),
+    /// Of a hundred WebSockets, how many offer to compress, and of the rude, how many do and should not.
+    pub deflating: usize,
+    /// Whether what is compressed takes as much work to inflate as can be, so that it waits for its turn.
+    pub laborious: bool,
+    /// Sizes of receive buffers.
+    pub buffer_sizes: &'static [usize],
+    /// The least window of a wire to somebody who keeps up.
+    pub window_min: usize,
     /// How many messages a WebSocket says.
     pub messages: (usize, usize),
     /// Of a hundred readers, how many read slowly or not at all.
@@ -65,6 +73,10 @@ const CALM: Scenario = Scenario {
     posters: (0, 10),
     echoes: (0, 3),
     rude: (0, 6),
+    deflating: 30,
+    laborious: false,
+    buffer_sizes: &[1, 7, 64, 512, 2048],
+    window_min: 400,
     messages: (0, 40),
     slow: 0,
     broken: 0,
@@ -74,6 +86,24 @@ const CALM: Scenario = Scenario {
     topics_max: 1000,
     may_publish: true,
     drains_early: false,
+};
+
+/// Worlds in which a few messages are all that a tick inflates, and everybody keeps up.
+const LABORIOUS: Scenario = Scenario {
+    name: "much to inflate",
+    message_bytes: (40_000, 60_000),
+    sockets: (2, 6),
+    streams: (0, 2),
+    posters: (0, 4),
+    echoes: (0, 3),
+    rude: (0, 4),
+    deflating: 85,
+    laborious: true,
+    buffer_sizes: &[2048, 1 << 16, 1 << 18],
+    window_min: 200_000,
+    messages: (0, 12),
+    leaving: 70,
+    ..CALM
 };
 
 /// All kinds; a seed's is the one at the seed modulo their number.
@@ -124,6 +154,37 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "only listening", may_publish: false, ..CALM },
     Scenario { name: "drained early", drains_early: true, slow: 20, rude: (0, 15), ..CALM },
     Scenario { name: "rude", rude: (10, 40), sockets: (1, 6), ..CALM },
+    Scenario { name: "compressed", deflating: 90, message_bytes: (300, 20_000), window_min: 20_000, ..CALM },
+    Scenario {
+        name: "compressed, slow readers",
+        deflating: 90,
+        message_bytes: (300, 8000),
+        outbox_bytes: (8 << 10, 64 << 10),
+        slow: 50,
+        broken: 5,
+        ..CALM
+    },
+    LABORIOUS,
+    Scenario { name: "much to inflate, broken wires", broken: 40, ..LABORIOUS },
+    Scenario {
+        name: "much to inflate, little room",
+        scarce: Some((64, 150_000)),
+        outbox_bytes: (4 << 10, 256 << 10),
+        slow: 20,
+        rude: (0, 12),
+        ..LABORIOUS
+    },
+    Scenario { name: "much to inflate, drained early", drains_early: true, slow: 20, ..LABORIOUS },
+    Scenario { name: "rude, much to inflate", rude: (10, 30), sockets: (1, 4), ..LABORIOUS },
+    Scenario {
+        name: "large and compressed",
+        message_bytes: (100_000, 400_000),
+        outbox_bytes: (8 << 20, 12 << 20),
+        laborious: false,
+        messages: (0, 6),
+        window_min: 1 << 20,
+        ..LABORIOUS
+    },
     Scenario {
         name: "everything",
         outbox_bytes: (0, 64 << 10),
@@ -238,7 +299,7 @@ impl Plan {
             driver: DriverPlan {
                 slots: gate.connections_max + spare as u32,
                 buffers: rng.pick(&[1, 2, 4, 16, 64]),
-                buffer_size: rng.pick(&[1, 7, 64, 512, 2048]),
+                buffer_size: rng.pick(scenario.buffer_sizes),
                 short_sends: rng.pick(&[0, 10, 50, 95]),
                 split_reads: rng.pick(&[0, 20, 80]),
                 late: rng.pick(&[0, 10, 60]),
@@ -308,8 +369,16 @@ impl Plan {
             burst: rng.pick(&[1, 3, 20]),
             pause: (0, rng.pick(&[1, 30, 500])),
             bytes_max,
+            repetitive: rng.chance(scenario.deflating),
+            offer: if rng.chance(scenario.deflating) {
+                Offer::draw(self.gate.policy.deflate, rng)
+            } else {
+                Offer::default()
+            },
+            laborious: scenario.laborious,
             eager: rng.chance(20),
             leave,
+            abrupt: rng.chance(30),
             linger: (0, rng.pick(&[0, 10, 3000])),
             tamper: None,
         });
@@ -329,8 +398,8 @@ impl Plan {
         // Whoever is to keep up has a window that carries what is said.
         let window = match delay {
             _ if slow => rng.between(100, 4000),
-            (_, 0..=2) => rng.pick(&[400, 5_000, 100_000, 1 << 20]),
-            _ => rng.pick(&[8_000, 100_000, 1 << 20]),
+            (_, 0..=2) => rng.pick(&[400, 5_000, 100_000, 1 << 20]).max(scenario.window_min),
+            _ => rng.pick(&[8_000, 100_000, 1 << 20]).max(scenario.window_min),
         };
         let breaks = rng.chance(scenario.broken).then(|| rng.millis(0, 6000));
         let at = rng.millis(0, 4000);
@@ -350,6 +419,8 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
             page: true,
             may_publish: scenario.may_publish,
             message_bytes_max,
+            deflate: rng.chance(90),
+            deflate_bytes_min: rng.pick(&[1, 64, 256]),
             ..Policy::default()
         },
         page: b"<!doctype html><title>The page</title>",

@@ -16,7 +16,7 @@ use moongate_hub::{
 };
 use moongate_io::Time;
 
-use crate::client::{Client, Hands, Poster, Socket, Stream, rude};
+use crate::client::{Client, Hands, Poster, Socket, Stream, rude, rude_squeezed};
 use crate::driver::{SimBell, SimDriver};
 use crate::net::{Due, Net, Peer, Server, WireId};
 use crate::oracle::{MessageId, Oracle, Promise};
@@ -45,6 +45,8 @@ pub struct Outcome {
     pub stays: usize,
     /// Messages that policies dropped or cuts left out.
     pub dropped: u64,
+    /// Compressed messages that waited for their turn to be inflated.
+    pub waited: u64,
     /// Ticks of all shards.
     pub ticks: u64,
     /// Virtual time it took.
@@ -108,12 +110,14 @@ pub fn run(plan: Plan) -> Result<Outcome, Vec<String>> {
     let dropped = world.survey()?;
     world.drain()?;
     world.check_figures()?;
+    let waited =
+        world.samples("moongate_inflate_waited_total").iter().map(|sample| sample.value as u64).sum();
     world.stop()?;
     world.check_home()?;
     let (said, heard, stays) = world.oracle.tally();
     let net = world.net.borrow();
     let took = net.now.since(Time::ZERO);
-    Ok(Outcome { trace: net.trace.hash(), said, heard, stays, dropped, ticks: world.ticks, took })
+    Ok(Outcome { trace: net.trace.hash(), said, heard, stays, dropped, waited, ticks: world.ticks, took })
 }
 
 impl World {
@@ -421,7 +425,9 @@ impl World {
             Role::Poster(plan) => Box::new(Poster::new(plan.clone())),
             Role::Rude(topic) => {
                 let message_bytes_max = self.plan.gate.policy.message_bytes_max;
-                Box::new(rude(topic, message_bytes_max, &mut self.rng))
+                let squeezed = self.plan.gate.policy.deflate && self.rng.chance(self.plan.scenario.deflating);
+                let someone = if squeezed { rude_squeezed } else { rude };
+                Box::new(someone(topic, message_bytes_max, &mut self.rng))
             }
         };
         if let Some(after) = plan.breaks {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use moongate_sim::client::{Leave, Place, SocketPlan};
+use moongate_sim::client::{Leave, Offer, Place, SocketPlan};
 use moongate_sim::scenario::{ClientPlan, Pace, Role, SCENARIOS};
 use moongate_sim::tamper::{Deed, Tamper};
 use moongate_sim::{Plan, run_plan};
@@ -18,8 +18,12 @@ fn world(seed: u64, tamper: Option<Tamper>) -> Plan {
             burst: 3,
             pause: (0, 30),
             bytes_max: 16,
+            repetitive: false,
+            offer: Offer::default(),
+            laborious: false,
             eager: false,
             leave: Leave::Stays,
+            abrupt: false,
             linger: (0, 0),
             tamper,
         })

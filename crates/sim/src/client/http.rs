@@ -67,12 +67,14 @@ fn parse(text: &str) -> Option<Head> {
 /// A key, as it is sent in every handshake here.
 pub(super) const KEY: &[u8; 24] = b"dGhlIHNhbXBsZSBub25jZQ==";
 
-/// A request to upgrade.
-pub(super) fn handshake(path: &str, expect_continue: bool) -> Vec<u8> {
-    let expect = if expect_continue { "Expect: 100-continue\r\n" } else { "" };
+/// What asks for an interim answer.
+pub(super) const EXPECT: &str = "Expect: 100-continue\r\n";
+
+/// A request to upgrade, with these lines beside those it needs.
+pub(super) fn handshake(path: &str, lines: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\nHost: gate.test\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n{expect}\r\n",
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {}\r\n{lines}\r\n",
         String::from_utf8_lossy(KEY),
     )
     .into_bytes()

@@ -1,14 +1,19 @@
 //! The people at the other end: real bytes out, and every byte that comes back looked at.
 
+mod deflate;
 mod http;
+mod payload;
 mod poster;
 mod scripted;
 mod socket;
+mod squeezed;
 mod stream;
 
+pub use deflate::Offer;
 pub use poster::{Poster, PosterPlan};
 pub use scripted::{Expect, Scripted, rude};
 pub use socket::{Leave, Place, Socket, SocketPlan};
+pub use squeezed::rude_squeezed;
 pub use stream::{Stream, StreamPlan};
 
 use std::time::Duration;

@@ -3,7 +3,7 @@
 use moongate_wire::Kind;
 
 use super::http::{Head, HeadReader};
-use super::socket::padding;
+use super::payload::padding;
 use super::{Client, Hands};
 use crate::net::End;
 use crate::oracle::MessageId;

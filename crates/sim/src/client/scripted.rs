@@ -20,7 +20,8 @@ pub enum Expect {
     End,
 }
 
-enum Step {
+#[derive(Clone)]
+pub(super) enum Step {
     Say(Vec<u8>),
     Wait(Duration),
     HalfClose,
@@ -43,7 +44,7 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    fn new(name: &'static str, expect: Expect, steps: Vec<Step>) -> Scripted {
+    pub(super) fn new(name: &'static str, expect: Expect, steps: Vec<Step>) -> Scripted {
         Scripted {
             name,
             steps: steps.into_iter(),
@@ -127,6 +128,9 @@ impl Client for Scripted {
             Some(_) => bytes.to_vec(),
             None => match self.head.push(bytes) {
                 Ok(Some((head, rest))) => {
+                    if head.field("sec-websocket-extensions").is_some() {
+                        self.frames = ServerFrames::with_deflate();
+                    }
                     self.answer = Some(head);
                     rest
                 }
@@ -156,7 +160,7 @@ impl Client for Scripted {
 pub fn rude(topic: &str, message_bytes_max: usize, rng: &mut Rng) -> Scripted {
     let say = |bytes: &[u8]| Step::Say(bytes.to_vec());
     let ask = |request: &str| Step::Say(format!("{request}\r\nHost: gate.test\r\n\r\n").into_bytes());
-    let upgrade = || Step::Say(handshake(&format!("/topics/{topic}"), false));
+    let upgrade = || Step::Say(handshake(&format!("/topics/{topic}"), ""));
     let frame = |opcode, fin, payload: &[u8]| {
         let mut out = Vec::new();
         encode_masked(opcode, fin, [1, 2, 3, 4], payload, &mut out);
@@ -181,7 +185,7 @@ pub fn rude(topic: &str, message_bytes_max: usize, rng: &mut Rng) -> Scripted {
         7 => Scripted::new("silence", Expect::Status(408), vec![]),
         8 => {
             let every = Duration::from_millis(rng.between(1, 40) as u64);
-            let head = handshake(&format!("/topics/{topic}"), false);
+            let head = handshake(&format!("/topics/{topic}"), "");
             let mut steps: Vec<Step> =
                 head.iter().flat_map(|byte| [Step::Say(vec![*byte]), Step::Wait(every)]).collect();
             steps.push(frame(Opcode::Close, true, &1000_u16.to_be_bytes()));

@@ -1,13 +1,16 @@
 //! A WebSocket: hears a topic and speaks to it, or hears its own echo.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use moongate_wire::Kind;
 use moongate_wire::accept::accept_key;
-use moongate_wire::frame::{Opcode, ServerFrames, encode_masked};
+use moongate_wire::frame::{Opcode, ServerFrames, encode_masked, encode_masked_compressed};
 
-use super::http::{HeadReader, KEY, handshake};
+use super::deflate::{self, Offer, Unpacker};
+use super::http::{EXPECT, HeadReader, KEY, handshake};
+use super::payload::{padding, repetitive};
 use super::{Client, Hands};
 use crate::net::End;
 use crate::oracle::{MessageId, SessionId};
@@ -51,11 +54,19 @@ pub struct SocketPlan {
     pub pause: (usize, usize),
     /// How many bytes a message has at most.
     pub bytes_max: usize,
+    /// Whether it says what is worth compressing.
+    pub repetitive: bool,
+    /// How messages may be compressed.
+    pub offer: Offer,
+    /// Whether what it compresses takes work to inflate, as much as can be.
+    pub laborious: bool,
     /// Whether it speaks before it is answered.
     pub eager: bool,
     /// How it goes.
     pub leave: Leave,
-    /// How long after its last word, in milliseconds.
+    /// Whether it goes right behind its last word.
+    pub abrupt: bool,
+    /// How long after its last word otherwise, in milliseconds.
     pub linger: (usize, usize),
     /// What becomes of what it hears, on the way.
     pub tamper: Option<Tamper>,
@@ -66,6 +77,8 @@ enum State {
     Talking,
     /// Our Close is out.
     Closing,
+    /// Our FIN is out.
+    HalfClosed,
     /// Theirs has come; nothing may follow.
     Closed,
     /// Refused, reset, left.
@@ -78,6 +91,7 @@ pub struct Socket {
     state: State,
     head: HeadReader,
     frames: ServerFrames,
+    unpacker: Unpacker,
     session: Option<SessionId>,
     said: Vec<MessageId>,
     echoes: VecDeque<(Kind, Vec<u8>)>,
@@ -97,6 +111,7 @@ impl Socket {
             state: State::Asking,
             head: HeadReader::default(),
             frames: ServerFrames::default(),
+            unpacker: Unpacker::default(),
             session: None,
             said: Vec::new(),
             echoes: VecDeque::new(),
@@ -113,7 +128,8 @@ impl Socket {
         for _ in 0..count {
             self.to_say -= 1;
             let kind = if hands.rng.chance(70) { Kind::Text } else { Kind::Binary };
-            let padding = padding(kind, self.plan.bytes_max, hands.rng);
+            let fill = if self.plan.repetitive { repetitive } else { padding };
+            let padding = fill(kind, self.plan.bytes_max, hands.rng);
             let payload = match &self.plan.place {
                 Place::Topic(topic) => {
                     let now = hands.now();
@@ -137,19 +153,30 @@ impl Socket {
             Kind::Text => Opcode::Text,
             Kind::Binary => Opcode::Binary,
         };
-        let mut rest = payload;
+        let mut compress = self.plan.offer.agreed.is_some() && rng.chance(75);
+        let payload = if compress { Cow::Owned(self.pack(payload, rng)) } else { Cow::Borrowed(payload) };
+        let mut rest = &payload[..];
         while rng.chance(20) && !rest.is_empty() {
             let (first, after) = rest.split_at(rng.below(rest.len() + 1));
-            encode_masked(opcode, false, mask(rng), first, out);
+            encode_data(&mut compress, opcode, false, first, rng, out);
             (rest, opcode) = (after, Opcode::Continuation);
             if rng.chance(30) {
                 self.ping(rng, out);
             }
         }
-        encode_masked(opcode, true, mask(rng), rest, out);
+        encode_data(&mut compress, opcode, true, rest, rng, out);
         if rng.chance(10) {
             self.ping(rng, out);
         }
+    }
+
+    fn pack(&self, payload: &[u8], rng: &mut Rng) -> Vec<u8> {
+        let empty_blocks = if self.plan.laborious && rng.chance(70) {
+            deflate::empty_blocks_max(payload.len(), self.plan.bytes_max)
+        } else {
+            usize::from(rng.chance(5))
+        };
+        deflate::pack(payload, empty_blocks, rng)
     }
 
     fn ping(&mut self, rng: &mut Rng, out: &mut Vec<u8>) {
@@ -175,6 +202,7 @@ impl Socket {
             Leave::HalfClose => {
                 hands.net.half_close(hands.wire);
                 self.over(hands);
+                self.state = State::HalfClosed;
             }
             Leave::Reset => {
                 hands.net.reset(hands.wire);
@@ -212,6 +240,12 @@ impl Socket {
         if self.head.interim != usize::from(self.expects_continue) {
             hands.fault("B26: 100 comes before 101 if and only if it is asked for");
         }
+        if let Err(what) = self.plan.offer.judge(head.field("sec-websocket-extensions")) {
+            hands.fault(&what);
+        }
+        if self.plan.offer.agreed.is_some() {
+            self.frames = ServerFrames::with_deflate();
+        }
         if let Place::Topic(topic) = &self.plan.place {
             let now = hands.now();
             self.session = Some(hands.oracle.joins(topic, now));
@@ -228,6 +262,13 @@ impl Socket {
         }
         loop {
             let (opcode, payload) = match self.frames.next_frame() {
+                Ok(Some(frame)) if frame.compressed => {
+                    let window_bits = self.plan.offer.agreed.map_or(0, deflate::Agreed::window_bits);
+                    match self.unpacker.unpack(frame.payload, window_bits) {
+                        Ok(message) => (frame.opcode, message),
+                        Err(what) => return hands.fault(what),
+                    }
+                }
                 Ok(Some(frame)) if frame.fin => (frame.opcode, frame.payload.to_vec()),
                 Ok(Some(_)) => return hands.fault("a fragment, though messages are sent whole"),
                 Ok(None) => return,
@@ -303,7 +344,7 @@ impl Socket {
                 );
                 hands.say(&out);
             }
-            State::Asking | State::Closed | State::Over => {}
+            State::Asking | State::HalfClosed | State::Closed | State::Over => {}
         }
         if let Some(session) = self.session.take() {
             hands.oracle.leaves(session);
@@ -326,7 +367,8 @@ impl Client for Socket {
             Place::Echo => String::from("/echo"),
         };
         self.expects_continue = hands.rng.chance(10);
-        hands.say(&handshake(&path, self.expects_continue));
+        let expect = if self.expects_continue { EXPECT } else { "" };
+        hands.say(&handshake(&path, &format!("{expect}{}", self.plan.offer.lines)));
         if self.plan.eager && self.to_say > 0 {
             self.speak(hands);
         }
@@ -338,6 +380,9 @@ impl Client for Socket {
         }
         if self.to_say > 0 {
             self.speak(hands);
+            if self.to_say == 0 && self.plan.abrupt {
+                return self.leave(hands);
+            }
             let pause = hands.rng.millis(self.plan.pause.0, self.plan.pause.1);
             hands.act_in(pause);
         } else if !self.leaving && self.plan.leave != Leave::Stays {
@@ -353,7 +398,7 @@ impl Client for Socket {
         match self.state {
             State::Asking => self.answered(bytes, hands),
             State::Talking | State::Closing | State::Closed => self.read_frames(bytes, hands),
-            State::Over => {}
+            State::HalfClosed | State::Over => {}
         }
     }
 
@@ -361,6 +406,13 @@ impl Client for Socket {
         let wrong = match (end, &self.state) {
             _ if hands.is_broken() => None,
             (_, State::Over | State::Closed) => None,
+            (End::Fin, State::HalfClosed) => {
+                if !hands.harsh {
+                    // It ends after all that came before our own FIN.
+                    self.certain(hands);
+                }
+                None
+            }
             (End::Fin, State::Asking) if self.head.has_begun() => Some("a FIN inside an answer"),
             (End::Fin, State::Talking | State::Closing) => Some("a FIN without Close"),
             (End::Fin, State::Asking) | (End::Reset, _) if hands.harsh => None,
@@ -395,6 +447,7 @@ impl Client for Socket {
             State::Talking if self.plan.leave == Leave::Stays => None,
             State::Talking => Some("a turn to leave"),
             State::Closing => Some("an answer to its Close"),
+            State::HalfClosed => Some("an end after its FIN"),
             State::Closed => Some("an end after Close"),
             State::Over => None,
         }
@@ -405,21 +458,15 @@ fn mask(rng: &mut Rng) -> [u8; 4] {
     (rng.draw() as u32).to_le_bytes()
 }
 
-/// Some bytes to fill a message with; ends of lines of all kinds among them.
-pub(super) fn padding(kind: Kind, bytes_max: usize, rng: &mut Rng) -> Vec<u8> {
-    // Most messages are short; a few are as long as they may be.
-    let most = if rng.chance(80) { bytes_max.min(40) } else { bytes_max };
-    let count = rng.between(0, most);
-    match kind {
-        Kind::Binary => (0..count).map(|_| rng.draw() as u8).collect(),
-        Kind::Text => {
-            let mut text = String::new();
-            while text.len() < count {
-                text.push_str(
-                    rng.pick(&["a", "moon", " ", "\n", "\r", "\r\n", ":", "é", "门", "data: x", "id: 1\n"]),
-                );
-            }
-            text.into_bytes()
-        }
-    }
+/// A frame of a message; the first of a compressed one says so.
+fn encode_data(
+    compress: &mut bool,
+    opcode: Opcode,
+    fin: bool,
+    payload: &[u8],
+    rng: &mut Rng,
+    out: &mut Vec<u8>,
+) {
+    let encode = if std::mem::take(compress) { encode_masked_compressed } else { encode_masked };
+    encode(opcode, fin, mask(rng), payload, out);
 }
