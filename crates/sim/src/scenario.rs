@@ -35,6 +35,8 @@ pub struct Scenario {
     pub rude: (usize, usize),
     /// Of a hundred WebSockets, how many offer to compress, and of the rude, how many do and should not.
     pub deflating: usize,
+    /// Of those who go, how many do so right behind their last word, of a hundred.
+    pub abrupt: usize,
     /// Whether what is compressed takes as much work to inflate as can be, so that it waits for its turn.
     pub laborious: bool,
     /// Sizes of receive buffers.
@@ -74,6 +76,7 @@ const CALM: Scenario = Scenario {
     echoes: (0, 3),
     rude: (0, 6),
     deflating: 30,
+    abrupt: 30,
     laborious: false,
     buffer_sizes: &[1, 7, 64, 512, 2048],
     window_min: 400,
@@ -98,6 +101,7 @@ const LABORIOUS: Scenario = Scenario {
     echoes: (0, 3),
     rude: (0, 4),
     deflating: 85,
+    abrupt: 80,
     laborious: true,
     buffer_sizes: &[2048, 1 << 16, 1 << 18],
     window_min: 200_000,
@@ -378,7 +382,7 @@ impl Plan {
             laborious: scenario.laborious,
             eager: rng.chance(20),
             leave,
-            abrupt: rng.chance(30),
+            abrupt: rng.chance(scenario.abrupt),
             linger: (0, rng.pick(&[0, 10, 3000])),
             tamper: None,
         });

@@ -284,10 +284,24 @@ impl World {
         let until = self.now() + self.plan.gate.hub.topic_linger * 2 + Duration::from_secs(1);
         self.run_until(until)?;
         self.take_snapshots()?;
+        let (packed, whole) = (
+            self.packed("moongate_compression_bytes_out_total"),
+            self.packed("moongate_compression_bytes_in_total"),
+        );
+        if packed > whole {
+            return Err(vec![format!("{whole} bytes were compressed to {packed}")]);
+        }
         let left = HELD.iter().flat_map(|name| self.samples(name)).filter(|sample| sample.value != 0.0);
         let faults: Vec<_> =
             left.map(|sample| format!("{} is {} at the end", sample.name, sample.value)).collect();
         if faults.is_empty() { Ok(()) } else { Err(faults) }
+    }
+
+    /// What a figure about compressing comes to for all shards.
+    fn packed(&self, name: &str) -> u64 {
+        let mut samples = self.samples(name);
+        samples.retain(|sample| sample.labels.iter().any(|(_, way)| *way == "deflate"));
+        samples.iter().map(|sample| sample.value as u64).sum()
     }
 
     fn stop(&mut self) -> Result<(), Vec<String>> {

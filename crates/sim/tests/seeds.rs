@@ -40,8 +40,18 @@ fn tiny_outboxes_drop_messages() {
     }
 }
 
+#[test]
+fn k8_messages_wait_for_their_turn_to_be_inflated() {
+    let much = SCENARIOS.iter().enumerate().filter(|(_, scenario)| scenario.laborious);
+    for (index, scenario) in much {
+        let seeds = (0..5).map(|round| index as u64 + round * SCENARIOS.len() as u64);
+        let waited: u64 = seeds.map(|seed| run_seed(seed).expect("a world that goes well").waited).sum();
+        assert!(waited >= 5, "{}: {waited} messages waited", scenario.name);
+    }
+}
+
 /// Worlds in which something was once found that was wrong, and would be found again. A change to how worlds are drawn
-/// makes other worlds of these seeds, so what was found is held by tests in its own crate too.
+/// makes other worlds of these seeds, so what was found is held by an assertion or a test in its own crate too.
 mod once_wrong {
     use super::*;
 
@@ -51,17 +61,17 @@ mod once_wrong {
         }
     }
 
-    /// E8, D15: a pong that was due went out behind a Close.
+    /// A compressed message that began to wait behind the tick's share of inflating slept with its shard.
     #[test]
-    fn a_pong_behind_a_close() {
-        check(12);
-        check(13);
+    fn a_message_that_waited_while_its_shard_slept() {
+        check(40);
+        check(61);
+        check(85);
     }
 
-    /// A timer due a turn of the wheel later kept its shard from sleeping.
+    /// What the inflater keeps between messages counted as memory held, which nobody could free.
     #[test]
-    fn a_shard_that_did_not_sleep() {
-        check(3);
-        check(4);
+    fn an_inflater_that_held_memory_for_good() {
+        check(20);
     }
 }
