@@ -57,6 +57,8 @@ pub struct Stream {
     flight_bytes: usize,
     /// When the last parcel arrives: the next one not before it.
     last: Time,
+    /// When it was put in.
+    put_at: Time,
     /// What has arrived and is not read.
     pub arrived: VecDeque<u8>,
     /// How it has ended, once that has arrived.
@@ -337,7 +339,10 @@ impl Net {
         if fin && stream.flight.back().is_some_and(|(_, last)| matches!(last, Parcel::End(_))) {
             return;
         }
-        let at = stream.last.max(self.now + delay);
+        // What is put in at the same moment often travels together.
+        let together = stream.put_at == self.now && self.rng.chance(50);
+        let at = if together { stream.last } else { stream.last.max(self.now + delay) };
+        stream.put_at = self.now;
         stream.last = at;
         stream.flight.push_back((at, parcel));
         self.schedule(at, if up { Due::Up(wire) } else { Due::Down(wire) });
