@@ -33,10 +33,10 @@ class Library:
 class Client:
     """A running client. What it says is taken in order, each line by the call that expects it."""
 
-    def __init__(self, library: Library, url: str, *options: str):
-        self.library = library
+    def __init__(self, kind: Library, url: str, *options: str):
+        self.kind = kind
         self._process = subprocess.Popen(
-            [*library.command, url, *options],
+            [*kind.command, url, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -79,14 +79,14 @@ class Client:
             try:
                 self._next = self._said.get(timeout=PATIENCE)
             except queue.Empty:
-                raise AssertionError(f"{self.library} says nothing any more") from None
-            assert self._next is not None, f"{self.library} ended: {''.join(self._complaints)}"
+                raise AssertionError(f"{self.kind} says nothing any more") from None
+            assert self._next is not None, f"{self.kind} ended: {''.join(self._complaints)}"
         return self._next.split(" ")[0]
 
     def hear(self, kind: str) -> list[str]:
         """The words of the next line, which must be of this kind."""
         found = self.next_kind()
-        assert found == kind, f"{kind!r} was expected of {self.library}: {self._next[:300]}"
+        assert found == kind, f"{kind!r} was expected of {self.kind}: {self._next[:300]}"
         (_, *words), self._next = self._next.split(" "), None
         return words
 

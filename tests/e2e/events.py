@@ -37,7 +37,7 @@ class EventStream:
             name, _, value = line.decode().partition(":")
             self.fields[name.lower()] = value.strip()
         self.retry: int | None = None
-        self.comments = 0
+        self.comments: list[str] = []
         self._events: queue.Queue[Event | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -69,7 +69,7 @@ class EventStream:
             value = value.removeprefix(" ")
             match label:
                 case "":
-                    self.comments += 1
+                    self.comments.append(value)
                 case "data":
                     data.append(value)
                 case "event":

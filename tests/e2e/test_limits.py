@@ -115,8 +115,7 @@ def test_who_never_answers_a_ping_is_closed(start):
 
 def subscribers(gateway, topic: str) -> int:
     """How many hear `topic`, over all shards; 0 also when nobody knows it any more."""
-    document = get(gateway.control, "/topics").json()
-    entries = document["topics"] if isinstance(document, dict) else document
+    entries = get(gateway.control, "/topics").json()
     return sum(entry["subscribers"] for entry in entries if entry["topic"] == topic)
 
 
@@ -124,7 +123,7 @@ def test_event_streams_get_a_heartbeat(start):
     """J1: a comment, which no EventSource shows."""
     gateway = start(PING_INTERVAL="1s")
     with EventStream(gateway.url("/topics/quiet")) as stream:
-        until("two heartbeats", lambda: stream.comments >= 2)
+        until("two heartbeats", lambda: len(stream.comments) >= 2)
 
 
 @pytest.mark.parametrize("sent", [b"GET /topics/slow HT", b"GET /topics/slow HTTP/1.1\r\nHost: x\r\n", b"\r\n"], ids=["line", "fields", "empty line"])

@@ -128,6 +128,7 @@ def test_stopping_says_1001_to_all_and_ends_event_streams(start):
             assert client.rest() == b""
             client.socket.close()
         stream.wait_for_end()
+        assert "stopping" in stream.comments[-1]
     assert gateway.wait() == 0
 
 

@@ -3,7 +3,7 @@
 //! (RFC 9112 §9.6, RFC 6455 §7.1.1).
 
 use moongate_io::{Chain, ConnId, SendFault};
-use moongate_wire::frame;
+use moongate_wire::{event, frame};
 
 use crate::conn::{Mode, Speaking};
 use crate::core::{Core, Want};
@@ -142,6 +142,7 @@ impl Core {
             }
             Mode::Streaming(_) => {
                 self.counts.ended(end);
+                self.push(id, |_, out| event::end(reason, out));
                 self.leave_modes_topic(id, &mode);
                 self.flush_and_end(id, false)
             }
