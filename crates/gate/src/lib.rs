@@ -25,3 +25,4 @@ mod wheel;
 pub use config::Config;
 pub use forms::{EVENTS, FRAMES, Forms, deflated};
 pub use shard::Shard;
+pub use wheel::Wheel;
