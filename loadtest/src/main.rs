@@ -8,14 +8,16 @@ mod clock;
 mod conduct;
 mod control;
 mod crew;
+mod document;
 mod engine;
+mod host;
 mod limits;
 mod link;
 mod output;
 mod pattern;
 mod report;
 mod scenario;
-mod server;
+mod timeline;
 mod verify;
 
 use std::fs;
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::cli::{Cli, Job};
+use crate::document::Document;
 
 /// Something came otherwise than it was sent.
 const WRONG: u8 = 1;
@@ -44,13 +47,21 @@ fn fail(why: &str) -> ExitCode {
 }
 
 fn run(job: &Job) -> Result<ExitCode, String> {
-    let pid = job.pid.or_else(|| server::find(job.spec.server.port()));
-    println!("{}", output::plan(&job.spec, pid));
+    let address = job.spec.server;
+    let pid = job.pid.or_else(|| host::find(address.port()));
+    let server = document::Server {
+        address: address.to_string(),
+        program: pid.and_then(host::Program::read),
+        version: None,
+    };
+    let process = pid.map_or("unknown".to_owned(), |pid| pid.to_string());
+    println!("{}; server {address} (pid {process})", output::plan(&job.spec));
     let outcome = conduct::conduct(&job.spec, pid, job.patience)?;
-    print!("{}", output::lines(&job.spec, &outcome));
+    let document = Document::new(&job.spec, server, &outcome);
+    print!("{}", output::lines(&document));
     if let Some(path) = &job.json {
-        let text = format!("{:#}\n", output::json(&job.spec, &outcome));
-        fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = serde_json::to_string_pretty(&document).map_err(|error| error.to_string())?;
+        fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(if output::is_right(&outcome) { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
+    Ok(if document.right { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
 }

@@ -26,6 +26,23 @@ impl Times {
         (!self.0.is_empty()).then(|| self.0.value_at_percentile(percent))
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// In nanoseconds; none without any times.
+    pub(crate) fn mean(&self) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.mean())
+    }
+
+    /// Percentages and the times, in nanoseconds, that so many of a hundred do not exceed: ever denser towards the
+    /// hundred, up to the longest.
+    pub(crate) fn curve(&self) -> Vec<(f64, u64)> {
+        const STEPS_PER_HALVING: u32 = 4;
+        let steps = self.0.iter_quantiles(STEPS_PER_HALVING);
+        steps.map(|step| (step.quantile_iterated_to() * 100.0, step.value_iterated_to())).collect()
+    }
+
     fn add(&mut self, other: &Times) {
         self.0.add(&other.0).expect("all have the same bounds");
     }
@@ -151,6 +168,18 @@ mod tests {
         part.latency.record(1000 * u64::from(receiver));
         part.add_order(3, receiver, one.order());
         part
+    }
+
+    #[test]
+    fn a_curve_rises_to_the_longest_time() {
+        let mut times = Times::default();
+        assert_eq!((times.count(), times.mean(), times.curve()), (0, None, vec![]));
+        (1..=1000).for_each(|micros| times.record(micros * 1000));
+        let curve = times.curve();
+        assert!(curve.is_sorted() && curve.len() > 20, "{curve:?}");
+        assert!(curve.iter().any(|(percent, nanos)| *percent == 50.0 && nanos.abs_diff(500_000) < 1000));
+        assert!(curve.last().is_some_and(|(percent, nanos)| *percent == 100.0 && *nanos >= 1_000_000));
+        assert!(times.count() == 1000 && times.mean().is_some_and(|mean| (mean - 500_500.0).abs() < 1000.0));
     }
 
     #[test]
