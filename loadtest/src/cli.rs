@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::clock::{self, SECOND};
 use crate::crew::Spec;
+use crate::dialect::{Manner, Tongue};
 use crate::limits;
 use crate::pattern::{PUBLISHERS_MAX, STAMP_BYTES};
 use crate::scenario::fanout::{self, Pace};
@@ -60,6 +61,17 @@ pub(crate) struct Common {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// Where topics are.
+#[derive(Args)]
+struct Address {
+    /// What is asked for to hear and speak on a topic; {topic} stands for its name
+    #[arg(long, default_value = "/topics/{topic}", value_parser = path)]
+    path: String,
+    /// Subscribers, and publishers, agree on permessage-deflate
+    #[arg(long)]
+    deflate: bool,
+}
+
 /// What is said, and for how long.
 #[derive(Args)]
 struct Speech {
@@ -81,6 +93,8 @@ struct Speech {
 pub(crate) struct FanoutArgs {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    address: Address,
     #[command(flatten)]
     speech: Speech,
     /// Subscribers, on all topics together
@@ -106,6 +120,9 @@ pub(crate) struct EchoArgs {
     common: Common,
     #[command(flatten)]
     speech: Speech,
+    /// What is asked for: where everything comes back
+    #[arg(long, default_value = "/echo", value_parser = path)]
+    path: String,
     /// Connections
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=i64::from(PUBLISHERS_MAX)))]
     connections: u32,
@@ -118,6 +135,8 @@ pub(crate) struct EchoArgs {
 pub(crate) struct IdleArgs {
     #[command(flatten)]
     common: Common,
+    #[command(flatten)]
+    address: Address,
     /// Connections; memory is looked at with a fifth of them and with all
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(PUBLISHERS_MAX)))]
     connections: u32,
@@ -171,6 +190,13 @@ impl Common {
     }
 }
 
+impl Address {
+    fn manner(self) -> Manner {
+        let tongue = if self.deflate { Tongue::Deflate } else { Tongue::WebSocket };
+        Manner { tongue, path: self.path }
+    }
+}
+
 impl Speech {
     fn extent(&self) -> Extent {
         const USUAL: u64 = 5 * SECOND;
@@ -192,6 +218,7 @@ impl FanoutArgs {
             name: fresh_name(),
             size: self.speech.size,
             text: self.speech.text,
+            manner: self.address.manner(),
             pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
             extent: self.speech.extent(),
         };
@@ -206,6 +233,7 @@ impl EchoArgs {
             depth: self.depth,
             size: self.speech.size,
             text: self.speech.text,
+            manner: Manner { tongue: Tongue::WebSocket, path: self.path },
             extent: self.speech.extent(),
         };
         (self.common, Kind::Echo(options))
@@ -218,6 +246,7 @@ impl IdleArgs {
             connections: self.connections,
             topics: if self.topic_each { self.connections } else { 1 },
             name: fresh_name(),
+            manner: self.address.manner(),
             hold: nanos(self.hold),
         };
         (self.common, Kind::Idle(options))
@@ -244,6 +273,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn seconds_or_none(text: &str) -> Result<f64, String> {
     number(text, 0.0, 86_400.0)
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let fine = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fine { Ok(text.to_owned()) } else { Err("not a path, such as /topics/{topic}".to_owned()) }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -150,8 +150,7 @@ impl Run<'_> {
         let threads = u64::from(self.spec.threads * self.spec.processes);
         self.wait("sending", threads, |progress| progress.finished);
         self.crew.set_stage(Stage::Settle);
-        let due = self.crew.control().progress().due;
-        self.wait("settling", due, |progress| progress.heard);
+        self.wait("settling", threads, |progress| progress.settled);
     }
 
     /// Waits until `reached` is at `goal`, or nothing has happened for as long as patience lasts although something

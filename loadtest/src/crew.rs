@@ -117,7 +117,7 @@ impl Crew {
 
     /// Enters a stage.
     pub(crate) fn set_stage(&mut self, stage: Stage) {
-        if let (Stage::Close, Some(totals)) = (stage, self.control.totals()) {
+        if let (Stage::Settle | Stage::Close, Some(totals)) = (stage, self.control.totals()) {
             self.order(&Order::Totals(totals.to_vec()));
         }
         self.order(&Order::Stage(stage));

@@ -1,18 +1,21 @@
-//! The load tool: opens many WebSockets, speaks on them, and checks every delivery: content, order, loss, duplicates.
+//! The load tool: opens many connections, speaks on them, and checks every delivery: content, order, loss, duplicates.
 //!
 //! A run's way: [`cli`] says what it is, [`conduct`] takes it from stage to stage, [`crew`] holds its threads and
-//! processes, each thread is an [`engine`] that plays a [`scenario`], and [`output`] says what came of it.
+//! processes, each thread is an [`engine`] that plays a [`scenario`] in some [`dialect`], and [`output`] says
+//! what came of it.
 
 mod cli;
 mod clock;
 mod conduct;
 mod control;
 mod crew;
+mod dialect;
 mod document;
 mod engine;
 mod host;
 mod limits;
 mod link;
+mod links;
 mod output;
 mod pattern;
 mod report;

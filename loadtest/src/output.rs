@@ -235,13 +235,15 @@ mod tests {
     use super::*;
     use crate::conduct::Sized;
     use crate::control::Progress;
+    use crate::dialect::{Manner, Tongue};
     use crate::document::Server;
     use crate::host::{Cpu, Footprint, ServerUsage, Usage};
     use crate::report::Part;
     use crate::scenario::idle;
 
     fn spec() -> Spec {
-        let options = idle::Options { connections: 100, topics: 1, name: "load".to_owned(), hold: 0 };
+        let manner = Manner { tongue: Tongue::WebSocket, path: "/topics/{topic}".to_owned() };
+        let options = idle::Options { connections: 100, topics: 1, name: "load".to_owned(), manner, hold: 0 };
         let server = "127.0.0.1:8080".parse().expect("an address");
         Spec { server, kind: Kind::Idle(options), threads: 1, processes: 1 }
     }
@@ -260,7 +262,7 @@ mod tests {
             counted: Counted::Nanoseconds,
         };
         Outcome {
-            progress: Progress { opened: 100, sent: 1, due: 100, heard: 100, finished: 1 },
+            progress: Progress { opened: 100, sent: 1, due: 100, heard: 100, finished: 1, settled: 1 },
             part,
             opening: 0.5,
             usage: Usage {

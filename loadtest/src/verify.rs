@@ -117,6 +117,11 @@ impl Receiver {
         if skipped.is_some() { Verdict::Late } else { Verdict::Again }
     }
 
+    /// How many were not even skipped yet, of so many that each publisher `sent`.
+    pub(crate) fn behind(&self, sent: impl Iterator<Item = u64>) -> u64 {
+        self.next.iter().zip(sent).map(|(next, sent)| sent.saturating_sub(*next)).sum()
+    }
+
     /// How many were not heard, of so many that each publisher `sent`, and the first of them.
     pub(crate) fn lost(&self, sent: impl Iterator<Item = u64>) -> (u64, Option<(u32, u64)>) {
         let (mut lost, mut first) = match self.missing.as_deref() {

@@ -1,12 +1,12 @@
 //! Echo: every connection keeps some messages in flight to `/echo` and must get each back, in order.
 
-use moongate_wire::frame::Opcode;
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Place, Scenario, Turn, opcode, read_message};
+use super::{Extent, Place, Scenario, Turn, format_of, read_message};
 use crate::clock;
 use crate::control::{Control, Progress, Stage};
-use crate::engine::Links;
+use crate::dialect::{Format, Manner, Opening};
+use crate::links::Links;
 use crate::pattern::{Pattern, Stamp};
 use crate::report::Part;
 use crate::verify::{Receiver, Verdict};
@@ -20,6 +20,7 @@ pub(crate) struct Options {
     /// Bytes of a message.
     pub(crate) size: usize,
     pub(crate) text: bool,
+    pub(crate) manner: Manner,
     pub(crate) extent: Extent,
 }
 
@@ -30,6 +31,8 @@ pub(crate) struct Echo {
     pattern: Pattern,
     connections: Vec<Connection>,
     progress: Progress,
+    /// How many messages are on their way.
+    outstanding: u64,
     began: Option<u64>,
     /// Whether messages may still be sent.
     sending: bool,
@@ -63,6 +66,7 @@ impl Echo {
             pattern,
             connections,
             progress: Progress::default(),
+            outstanding: 0,
             began: None,
             sending: false,
             message: Vec::new(),
@@ -76,10 +80,11 @@ impl Echo {
         }
         let stamp = Stamp { publisher: self.place.number(link), sequence: connection.sent, time: now };
         self.pattern.write(stamp, &mut self.message);
-        links.send(link, opcode(self.options.text), &self.message);
+        links.say(link, format_of(self.options.text), &self.message);
         connection.sent += 1;
         self.progress.sent += 1;
         self.progress.due += 1;
+        self.outstanding += 1;
     }
 
     fn fill(&mut self, links: &mut Links, now: u64) {
@@ -91,31 +96,37 @@ impl Echo {
         }
     }
 
+    /// So many are not on their way any more.
+    fn came(&mut self, count: u64) {
+        self.progress.heard += count;
+        self.outstanding = self.outstanding.saturating_sub(count);
+    }
+
     fn is_through(&self) -> bool {
         self.connections.iter().all(|connection| connection.sent == connection.count)
     }
 }
 
 impl Scenario for Echo {
-    fn path(&self, _: u32) -> String {
-        "/echo".to_owned()
+    fn opening(&self, _: u32) -> Opening {
+        self.options.manner.opening("")
     }
 
     fn hear(
         &mut self,
         links: &mut Links,
         link: u32,
-        opcode: Opcode,
+        format: Format,
         payload: &[u8],
         now: u64,
         part: &mut Part,
     ) {
         let number = self.place.number(link);
-        let expect = super::opcode(self.options.text);
+        let expect = format_of(self.options.text);
         // Whatever came stands for one that was sent, so that the others go on.
         self.send(links, link, now);
-        let Some(stamp) = read_message(&self.pattern, expect, opcode, payload, part, number) else {
-            self.progress.heard += 1;
+        let Some(stamp) = read_message(&self.pattern, expect, format, payload, part, number) else {
+            self.came(1);
             return;
         };
         let Stamp { publisher, sequence, time } = stamp;
@@ -125,8 +136,8 @@ impl Scenario for Echo {
             return;
         }
         match self.connections[link as usize].receiver.hear(0, sequence) {
-            Verdict::Next => self.progress.heard += 1,
-            Verdict::Skipped(count) => self.progress.heard += 1 + count,
+            Verdict::Next => self.came(1),
+            Verdict::Skipped(count) => self.came(1 + count),
             Verdict::Late => {
                 part.faults.reordered += 1;
                 part.faults
@@ -152,8 +163,9 @@ impl Scenario for Echo {
             let deadline = self.began.zip(self.options.extent.nanos).map(|(began, nanos)| began + nanos);
             let is_over = deadline.is_some_and(|deadline| now >= deadline);
             self.sending = !is_over;
-            turn = Turn { wake_at: deadline, finished: is_over || self.is_through() };
+            turn = Turn { wake_at: deadline, finished: is_over || self.is_through(), settled: false };
         }
+        turn.settled = stage == Stage::Settle && self.outstanding == 0;
         control.add(std::mem::take(&mut self.progress));
         turn
     }

@@ -3,13 +3,13 @@
 //!
 //! All publishers are links of the first thread, so that the window and the rate are kept in one place.
 
-use moongate_wire::frame::Opcode;
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Place, Scenario, Turn, opcode, read_message};
+use super::{Extent, Place, Scenario, Turn, format_of, read_message};
 use crate::clock::{self, SECOND};
 use crate::control::{Control, Progress, Stage};
-use crate::engine::Links;
+use crate::dialect::{Format, Manner, Opening};
+use crate::links::Links;
 use crate::pattern::{Pattern, Stamp};
 use crate::report::Part;
 use crate::verify::{Receiver, Verdict};
@@ -31,6 +31,7 @@ pub(crate) struct Options {
     /// Bytes of a message.
     pub(crate) size: usize,
     pub(crate) text: bool,
+    pub(crate) manner: Manner,
     pub(crate) pace: Pace,
     pub(crate) extent: Extent,
 }
@@ -55,6 +56,8 @@ pub(crate) struct Fanout {
     source: Option<Source>,
     /// Deliveries that the others were not told of.
     heard: u64,
+    /// How many deliveries are still to come, once it is known how many there were.
+    outstanding: Option<u64>,
 }
 
 struct Source {
@@ -85,6 +88,11 @@ impl Options {
         count.saturating_sub(topic).div_ceil(self.topics)
     }
 
+    /// How many messages each publisher of `topic` has sent.
+    fn of_topic<'a>(&self, totals: &'a [u64], topic: u32) -> impl Iterator<Item = u64> + use<'a> {
+        totals.iter().skip(topic as usize).step_by(self.topics as usize).copied()
+    }
+
     /// How many hear what is said on `topic`.
     fn audience(&self, topic: u32) -> u64 {
         u64::from(self.share(self.subscribers, topic)) + u64::from(self.share(self.publishers, topic))
@@ -105,16 +113,16 @@ impl Fanout {
             held_back_at: 0,
             message: Vec::new(),
         });
-        Fanout { options, place, pattern, receivers, source, heard: 0 }
+        Fanout { options, place, pattern, receivers, source, heard: 0, outstanding: None }
     }
 
     /// Sends all that may be sent now.
     fn publish(&mut self, links: &mut Links, control: &Control, part: &mut Part) -> Turn {
-        let Some(source) = &mut self.source else { return Turn { wake_at: None, finished: true } };
+        let Some(source) = &mut self.source else { return Turn { finished: true, ..Turn::default() } };
         let began = *source.began.get_or_insert_with(clock::now);
         let deadline = self.options.extent.nanos.map(|nanos| began + nanos);
         let before = (source.sent_all, source.due);
-        let mut turn = Turn { wake_at: deadline, finished: false };
+        let mut turn = Turn { wake_at: deadline, ..Turn::default() };
         for step in 0.. {
             let now = clock::now();
             if self.options.extent.count.is_some_and(|count| source.sent_all >= count)
@@ -154,7 +162,7 @@ impl Fanout {
             };
             let sequence = &mut source.sent[publisher as usize];
             self.pattern.write(Stamp { publisher, sequence: *sequence, time }, &mut source.message);
-            links.send(source.first + publisher, opcode(self.options.text), &source.message);
+            links.say(source.first + publisher, format_of(self.options.text), &source.message);
             *sequence += 1;
             source.sent_all += 1;
             source.due += audience;
@@ -166,17 +174,39 @@ impl Fanout {
         control.add(Progress { sent, due, ..Progress::default() });
         turn
     }
+
+    /// So many deliveries are not to come any more.
+    fn came(&mut self, count: u64) {
+        self.heard += count;
+        self.outstanding = self.outstanding.map(|outstanding| outstanding.saturating_sub(count));
+    }
+
+    fn settle(&mut self, control: &Control) -> Turn {
+        if let Some(source) = &self.source {
+            // Where the window never opened again, this is not known yet.
+            control.set_totals(source.sent.clone());
+        }
+        let Some(totals) = control.totals() else { return Turn::default() };
+        if self.outstanding.is_none() {
+            let behind = |(index, receiver): (usize, &Receiver)| {
+                let topic = self.options.topic(self.place.number(index as u32));
+                receiver.behind(self.options.of_topic(totals, topic))
+            };
+            self.outstanding = Some(self.receivers.iter().enumerate().map(behind).sum());
+        }
+        Turn { settled: self.outstanding == Some(0), ..Turn::default() }
+    }
 }
 
 impl Scenario for Fanout {
-    fn path(&self, number: u32) -> String {
-        format!("/topics/{}-{}", self.options.name, self.options.topic(number))
+    fn opening(&self, number: u32) -> Opening {
+        self.options.manner.opening(&format!("{}-{}", self.options.name, self.options.topic(number)))
     }
 
-    fn hear(&mut self, _: &mut Links, link: u32, opcode: Opcode, payload: &[u8], now: u64, part: &mut Part) {
+    fn hear(&mut self, _: &mut Links, link: u32, format: Format, payload: &[u8], now: u64, part: &mut Part) {
         let number = self.place.number(link);
-        let expect = super::opcode(self.options.text);
-        let Some(stamp) = read_message(&self.pattern, expect, opcode, payload, part, number) else { return };
+        let expect = format_of(self.options.text);
+        let Some(stamp) = read_message(&self.pattern, expect, format, payload, part, number) else { return };
         let Stamp { publisher, sequence, time } = stamp;
         let topic = self.options.topic(number);
         if publisher >= self.options.publishers || publisher % self.options.topics != topic {
@@ -190,9 +220,9 @@ impl Scenario for Fanout {
         }
         let which = || format!("message {sequence} of publisher {publisher} at receiver {number}");
         match self.receivers[link as usize].hear(publisher / self.options.topics, sequence) {
-            Verdict::Next => self.heard += 1,
+            Verdict::Next => self.came(1),
             // Those skipped will not come, or late; either way nobody waits for them.
-            Verdict::Skipped(count) => self.heard += 1 + count,
+            Verdict::Skipped(count) => self.came(1 + count),
             Verdict::Late => {
                 part.faults.reordered += 1;
                 part.faults.name(|| format!("reordered: {} came after a later one", which()));
@@ -211,14 +241,10 @@ impl Scenario for Fanout {
         if heard > 0 && self.source.is_none() && matches!(self.options.pace, Pace::Window(_)) {
             control.wake_first();
         }
-        match (stage, &self.source) {
-            (Stage::Run, _) => self.publish(links, control, part),
-            (Stage::Settle, Some(source)) => {
-                // Where the window never opened again, this is not known yet.
-                control.set_totals(source.sent.clone());
-                Turn::default()
-            }
-            _ => Turn::default(),
+        match stage {
+            Stage::Run => self.publish(links, control, part),
+            Stage::Settle => self.settle(control),
+            Stage::Open | Stage::Close => Turn::default(),
         }
     }
 
@@ -227,8 +253,7 @@ impl Scenario for Fanout {
         for (index, receiver) in self.receivers.iter().enumerate() {
             let number = self.place.number(index as u32);
             let topic = self.options.topic(number);
-            let of_topic = totals.iter().skip(topic as usize).step_by(self.options.topics as usize);
-            let (lost, first) = receiver.lost(of_topic.copied());
+            let (lost, first) = receiver.lost(self.options.of_topic(totals, topic));
             part.faults.lost += lost;
             if let Some((of_topic, sequence)) = first {
                 let publisher = of_topic * self.options.topics + topic;

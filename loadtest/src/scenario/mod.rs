@@ -4,25 +4,34 @@ pub(crate) mod echo;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 
-use moongate_wire::frame::Opcode;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, Stage};
-use crate::engine::Links;
+use crate::dialect::{Format, Opening};
+use crate::links::Links;
 use crate::pattern::{Broken, Pattern, Stamp};
 use crate::report::Part;
 
 /// What one thread does in a run.
 pub(crate) trait Scenario: Send {
-    /// The target of the request that opens link number `number`.
-    fn path(&self, number: u32) -> String;
+    /// How link number `number` is opened.
+    fn opening(&self, number: u32) -> Opening;
+
+    /// Takes note that a link opened at `now`, which was to be opened at `due`.
+    fn opened(&mut self, _links: &mut Links, _link: u32, _due: u64, _now: u64, _part: &mut Part) {}
+
+    /// Takes note that a link has ended. Whether that is to be so; if not, it is counted as a fault, or ends the run if
+    /// the link had never opened.
+    fn ended(&mut self, _links: &mut Links, _link: u32, end: End<'_>, _now: u64, _part: &mut Part) -> bool {
+        matches!(end, End::Left)
+    }
 
     /// Takes a message that came at `now`.
     fn hear(
         &mut self,
         links: &mut Links,
         link: u32,
-        opcode: Opcode,
+        format: Format,
         payload: &[u8],
         now: u64,
         part: &mut Part,
@@ -35,6 +44,17 @@ pub(crate) trait Scenario: Send {
     fn report(&mut self, control: &Control, part: &mut Part);
 }
 
+/// How a link has ended.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum End<'a> {
+    /// It never opened.
+    Refused(&'a str),
+    /// The server ended it.
+    Cut(&'a str),
+    /// It was to leave, and has.
+    Left,
+}
+
 /// What a turn came to.
 #[derive(Copy, Clone, Default)]
 pub(crate) struct Turn {
@@ -42,6 +62,8 @@ pub(crate) struct Turn {
     pub(crate) wake_at: Option<u64>,
     /// Whether this thread has sent all that it is to send.
     pub(crate) finished: bool,
+    /// Whether, after that, it has heard all that it is to hear.
+    pub(crate) settled: bool,
 }
 
 /// How long a scenario sends: until either is reached.
@@ -132,15 +154,15 @@ impl Place {
 /// What `payload` says, if it is one of ours and of the right kind; else it is counted and named.
 fn read_message(
     pattern: &Pattern,
-    expect: Opcode,
-    opcode: Opcode,
+    expect: Format,
+    format: Format,
     payload: &[u8],
     part: &mut Part,
     receiver: u32,
 ) -> Option<Stamp> {
     let why = match pattern.read(payload) {
-        Ok(stamp) if opcode == expect => return Some(stamp),
-        Ok(_) => format!("it is {opcode:?}, not {expect:?}"),
+        Ok(stamp) if format == expect => return Some(stamp),
+        Ok(_) => format!("it is {format:?}, not {expect:?}"),
         Err(Broken::Length(bytes)) => format!("it is {bytes} bytes long"),
         Err(broken) => broken.to_string(),
     };
@@ -149,8 +171,8 @@ fn read_message(
     None
 }
 
-fn opcode(text: bool) -> Opcode {
-    if text { Opcode::Text } else { Opcode::Binary }
+fn format_of(text: bool) -> Format {
+    if text { Format::Text } else { Format::Binary }
 }
 
 #[cfg(test)]
