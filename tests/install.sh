@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests need: Debian packages that are missing, and in target/test-env a Python
-# environment, a Node with the package ws, and nginx and HAProxy where the machine has none. Does nothing, quickly, when
-# everything is there already; brings up to date what is there, so that a test run in progress keeps its footing.
+# Installs what the end-to-end tests and the instruction check need: Debian packages that are missing, and in
+# target/test-env a Python environment, a Node with the package ws, and nginx and HAProxy where the machine has none. Does
+# nothing, quickly, when everything is there already; brings up to date what is there, so that a test run in progress keeps
+# its footing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Where a plain user's shell does not look for proxies.
@@ -20,6 +21,7 @@ command -v firefox-esr >/dev/null || packages+=(firefox-esr)
 command -v curl >/dev/null || packages+=(curl)
 command -v setpriv >/dev/null || packages+=(util-linux)
 command -v openssl >/dev/null || packages+=(openssl)
+command -v valgrind >/dev/null || packages+=(valgrind)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if ((${#packages[@]})); then
     echo "installing: ${packages[*]}"
