@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use moongate_hub::{
     Bell, Config, Encode, Form, HashKey, Hub, Kind, Mesh, Message, Name, OutboxLimits, OutboxPolicy,
-    Subscribed, Token,
+    Patience, Subscribed, Token,
 };
 use moongate_io::{Bytes, Chain, ConnId, Meter, Time};
 use moongate_wire::frame::{self, Opcode};
@@ -50,7 +50,11 @@ impl Shard {
     /// If one of them cannot join.
     pub fn new(subscribers: u32) -> Shard {
         let mut mesh = Mesh::new(vec![Arc::new(Silent)], Arc::new(Silent), 64, HashKey::new([9; 16]));
-        let outbox = OutboxLimits { outbox_bytes_max: 1 << 20, policy: OutboxPolicy::Cut };
+        let outbox = OutboxLimits {
+            outbox_bytes_max: 1 << 20,
+            policy: OutboxPolicy::Cut,
+            slow_reader_timeout: Duration::from_millis(200),
+        };
         let config = Config { topics_max: 10, topic_linger: Duration::from_secs(60), outbox };
         let port = mesh.shards.pop().expect("one shard");
         let hub = Hub::new(&config, Frames, port, Meter::default(), 1);
@@ -67,7 +71,7 @@ impl Shard {
 
     /// Publishes one message; it is ordered at once.
     pub fn publish(&mut self) {
-        self.hub.publish(Token(1), &self.topic, Kind::Binary, &PAYLOAD);
+        self.hub.publish(Token(1), &self.topic, Kind::Binary, &PAYLOAD, Patience::Waits);
     }
 
     /// The hub's part of a tick.
@@ -88,7 +92,7 @@ impl Shard {
         for (slot, chain) in self.sends.drain(..) {
             let count = chain.len();
             bytes += count;
-            self.hub.outboxes.sent(slot, chain, count, self.now);
+            self.hub.outboxes.sent(slot, chain, count);
         }
         bytes
     }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_hub::{Ask, ControlPort, Full, Kind, Ordered, Publish, Rejection, Tell, Token};
+use moongate_hub::{Ask, ControlPort, Full, Kind, Ordered, Patience, Publish, Rejection, Tell, Token};
 use moongate_wire::refusal::Reason;
 use moongate_wire::topic::TopicName;
 use tokio::sync::{mpsc, oneshot};
@@ -171,7 +171,10 @@ impl Clerk {
         }
         let token = Token(self.tokens);
         self.tokens += 1;
-        waiting.push_back(Waiting { publish: Publish { name, kind, payload, token }, reply });
+        waiting.push_back(Waiting {
+            publish: Publish { name, kind, payload, token, patience: Patience::Leaves },
+            reply,
+        });
     }
 
     // What shards say.
@@ -183,6 +186,7 @@ impl Clerk {
                 Tell::Rejected { token, bytes: _, why } => {
                     let reason = match why {
                         Rejection::TopicsFull => Reason::TopicsFull,
+                        Rejection::Busy => Reason::Busy,
                     };
                     self.settle(token, Err(reason));
                 }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_hub::{Hub, ShardPort, Token};
+use moongate_hub::{Hub, Rejection, ShardPort, Token};
 use moongate_io::{Bytes, ConnId, Meter, Time};
 use moongate_wire::accept::Template;
 use moongate_wire::answer::Date;
 use moongate_wire::frame::Limits;
+use moongate_wire::refusal::Reason;
 
 use crate::Config;
 use crate::conn::{Conns, Mode};
@@ -128,6 +129,14 @@ impl Core {
         }
         scratch.clear();
         self.scratch = scratch;
+    }
+}
+
+/// How a request is refused that a home did not do.
+pub(crate) fn reason(why: Rejection) -> Reason {
+    match why {
+        Rejection::TopicsFull => Reason::TopicsFull,
+        Rejection::Busy => Reason::Busy,
     }
 }
 

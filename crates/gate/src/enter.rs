@@ -17,7 +17,7 @@ use moongate_wire::scan::Scanner;
 use moongate_wire::topic::TopicName;
 
 use crate::conn::{Heading, Joined, Joining, Mode, Place, Speaking};
-use crate::core::{Core, Want};
+use crate::core::{Core, Want, reason};
 use crate::forms::{EVENTS, FRAMES, deflated};
 use crate::leave::ended_too;
 
@@ -213,9 +213,8 @@ impl Core {
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
             Mode::Joining(joining) => {
-                let Rejection::TopicsFull = why;
                 self.take_back_answer(id);
-                self.refuse_joining(id, &joining, Reason::TopicsFull)
+                self.refuse_joining(id, &joining, reason(why))
             }
             other => other,
         };

@@ -65,9 +65,10 @@ impl Core {
         Mode::Speaking(speaking)
     }
 
-    /// Bytes the shard answers for: what has not fully arrived, and live runs and answers, each counted once.
+    /// Bytes the shard answers for: what has not fully arrived or waits for its place, and live runs and answers, each
+    /// counted once.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.conns.held() + self.inflation.held() + self.meter.get()
+        self.conns.held() + self.inflation.held() + self.hub.deferred_bytes() + self.meter.get()
     }
 
     pub(crate) fn memory_is_full(&self) -> bool {

@@ -33,7 +33,7 @@ impl Core {
             }
             Ok(count) => {
                 self.counts.bytes_out += count as u64;
-                self.hub.outboxes.sent(id.slot(), chain, count, self.now);
+                self.hub.outboxes.sent(id.slot(), chain, count);
                 self.went(id, mode)
             }
             Err(fault) => {

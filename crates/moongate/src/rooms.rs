@@ -67,6 +67,7 @@ pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
                     settings::OutboxPolicy::DropOldest => OutboxPolicy::DropOldest,
                     settings::OutboxPolicy::Latest => OutboxPolicy::Latest,
                 },
+                slow_reader_timeout: settings.slow_reader_timeout,
             },
         },
     }

@@ -445,6 +445,7 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
             outbox: OutboxLimits {
                 outbox_bytes_max: outbox_bytes as u32,
                 policy: rng.pick(scenario.policies),
+                slow_reader_timeout: Duration::from_millis(rng.pick(&[0, 10, 200, 2000])),
             },
         },
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use moongate_gate::Shard;
 use moongate_hub::{
-    Ask, Bell, ControlPort, Full, HashKey, Kind, Mesh, Publish, Sample, Snapshot, Tell, Token,
+    Ask, Bell, ControlPort, Full, HashKey, Kind, Mesh, Patience, Publish, Sample, Snapshot, Tell, Token,
 };
 use moongate_io::Time;
 
@@ -524,7 +524,9 @@ impl World {
         let name = self.control.port.name(&topic);
         let token = Token(message as u64);
         self.control.said.insert(token.0, message);
-        let publish = Publish { name: name.clone(), kind: Kind::Text, payload: payload.into(), token };
+        let patience = Patience::Leaves;
+        let publish =
+            Publish { name: name.clone(), kind: Kind::Text, payload: payload.into(), token, patience };
         self.control.to_ask.push((name.home(self.plan.shards), Ask::Publish(publish)));
     }
 }

@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) message_bytes_max: usize,
     pub(crate) outbox_bytes_max: usize,
     pub(crate) outbox_policy: OutboxPolicy,
+    pub(crate) slow_reader_timeout: Duration,
     pub(crate) send_unsent_bytes_max: usize,
     pub(crate) publish_window_bytes: usize,
     /// `None`: the machine decides.

@@ -302,6 +302,18 @@ const TIMES: &[Setting] = &[
         doc: "How long a peer may take to answer a Close, or to read a last answer. Then the connection is reset.",
     },
     Setting {
+        name: "SLOW_READER_TIMEOUT",
+        kind: Kind::Time {
+            least: millis(0),
+            most: minutes(1),
+            place: |settings| &mut settings.slow_reader_timeout,
+        },
+        default: "200ms",
+        doc: "How long a subscriber with more than half of `MOONGATE_OUTBOX_BYTES_MAX` waiting may read nothing before \
+              publishers of its topic do not wait for it any more, and `MOONGATE_OUTBOX_POLICY` decides. More makes loss \
+              rarer, and a reader that stops is noticed by the others for longer.",
+    },
+    Setting {
         name: "TCP_USER_TIMEOUT",
         kind: Kind::Time {
             least: millis(1_000),

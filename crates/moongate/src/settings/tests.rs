@@ -61,6 +61,7 @@ fn an_empty_environment_gives_the_defaults() {
     assert_eq!(defaults.ping_interval, Duration::from_secs(25));
     assert_eq!(defaults.pong_timeout, Duration::from_secs(20));
     assert_eq!(defaults.close_timeout, Duration::from_secs(5));
+    assert_eq!(defaults.slow_reader_timeout, Duration::from_millis(200));
     assert_eq!(defaults.tcp_user_timeout, Duration::from_secs(30));
     assert_eq!(defaults.drain_delay, Duration::from_secs(5));
     assert_eq!(defaults.drain_timeout, Duration::from_secs(20));
