@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::clock::{self, SECOND};
+use crate::compare::CompareArgs;
 use crate::crew::Spec;
 use crate::dialect::{Manner, Tongue};
 use crate::limits;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Echo(EchoArgs),
     /// Opens connections that hear nothing until the end, and says what memory they cost the server
     Idle(IdleArgs),
+    /// Takes measures of several servers side by side, in slices, and says what ratio they are in
+    Compare(CompareArgs),
     /// One process of a run that needs several; started by the first
     #[command(hide = true)]
     Worker,
@@ -56,7 +59,7 @@ pub(crate) struct Common {
     /// For how many seconds nothing may come while something is due, before it counts as lost
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     patience: f64,
-    /// Also writes what came of it to this file
+    /// Also writes what came of it to this file, as one JSON document; - prints that instead of lines
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 }
@@ -157,13 +160,13 @@ pub(crate) struct Job {
 }
 
 impl Command {
-    /// The run that the command line asks for; none for a worker process.
+    /// The run that the command line asks for; none where it asks for something else.
     pub(crate) fn into_job(self) -> Result<Option<Job>, String> {
         let (common, kind) = match self {
             Command::Fanout(args) => args.into_kind()?,
             Command::Echo(args) => args.into_kind(),
             Command::Idle(args) => args.into_kind(),
-            Command::Worker => return Ok(None),
+            Command::Compare(_) | Command::Worker => return Ok(None),
         };
         let server = common.server()?;
         let files = limits::raise_open_files();

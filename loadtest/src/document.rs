@@ -230,9 +230,14 @@ fn growth(footprints: &[Sized]) -> Option<Growth> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::host::Footprint;
+
+    /// A run of which everything is known.
+    pub(crate) fn complete() -> Document {
+        serde_json::from_str(include_str!("../tests/fixtures/run.json")).expect("a run")
+    }
 
     #[test]
     fn dates_are_those_of_the_calendar() {

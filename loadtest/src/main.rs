@@ -6,6 +6,7 @@
 
 mod cli;
 mod clock;
+mod compare;
 mod conduct;
 mod control;
 mod crew;
@@ -24,11 +25,14 @@ mod timeline;
 mod verify;
 
 use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use serde::Serialize;
 
-use crate::cli::{Cli, Job};
+use crate::cli::{Cli, Command, Job};
+use crate::compare::CompareArgs;
 use crate::document::Document;
 
 /// Something came otherwise than it was sent.
@@ -37,11 +41,15 @@ const WRONG: u8 = 1;
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
-    match Cli::parse().command.into_job() {
-        Ok(None) => crew::work(),
-        Ok(Some(job)) => run(&job).unwrap_or_else(|why| fail(&why)),
-        Err(why) => fail(&why),
-    }
+    let done = match Cli::parse().command {
+        Command::Compare(args) => compare(&args),
+        command => match command.into_job() {
+            Ok(None) => return crew::work(),
+            Ok(Some(job)) => run(&job),
+            Err(why) => Err(why),
+        },
+    };
+    done.unwrap_or_else(|why| fail(&why))
 }
 
 fn fail(why: &str) -> ExitCode {
@@ -58,13 +66,32 @@ fn run(job: &Job) -> Result<ExitCode, String> {
         version: None,
     };
     let process = pid.map_or("unknown".to_owned(), |pid| pid.to_string());
-    println!("{}; server {address} (pid {process})", output::plan(&job.spec));
+    // Where the document goes to standard output, it goes there alone.
+    let quiet = job.json.as_deref() == Some(Path::new("-"));
+    if !quiet {
+        println!("{}; server {address} (pid {process})", output::plan(&job.spec));
+    }
     let outcome = conduct::conduct(&job.spec, pid, job.patience)?;
     let document = Document::new(&job.spec, server, &outcome);
-    print!("{}", output::lines(&document));
-    if let Some(path) = &job.json {
-        let text = serde_json::to_string_pretty(&document).map_err(|error| error.to_string())?;
-        fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+    if !quiet {
+        print!("{}", output::lines(&document));
     }
+    write_json(job.json.as_deref(), &document)?;
     Ok(if document.right { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
+}
+
+fn compare(args: &CompareArgs) -> Result<ExitCode, String> {
+    let comparison = compare::compare(args)?;
+    write_json(args.json.as_deref(), &comparison)?;
+    Ok(comparison.verdict().into())
+}
+
+fn write_json(path: Option<&Path>, document: &impl Serialize) -> Result<(), String> {
+    let Some(path) = path else { return Ok(()) };
+    let text = serde_json::to_string_pretty(document).map_err(|error| error.to_string())?;
+    if path == Path::new("-") {
+        println!("{text}");
+        return Ok(());
+    }
+    fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -1,5 +1,6 @@
 //! The tool against a server that does everything right, and against some that do one thing wrong.
 
+mod compare;
 mod server;
 
 use std::net::SocketAddr;

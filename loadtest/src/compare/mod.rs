@@ -1,0 +1,110 @@
+//! Servers side by side: every measure is taken in slices, one server after the other and again from the first, so that
+//! whatever changes on the machine meanwhile changes for all of them. What is compared is ratios within a round.
+//!
+//! A slice is one run of this program as a child of its own, so that any scenario can be one. The [`plan`] says which; the
+//! [`order`] is fixed; a [`slice`] comes back as a document; [`figure`] says what is read from it, [`ratio`] what that
+//! comes to; [`result`] holds it all, and [`table`] tells it.
+
+mod figure;
+mod order;
+mod plan;
+mod ratio;
+pub(crate) mod result;
+mod slice;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use self::order::Slot;
+use self::plan::{Measure, Plan, Variant};
+use self::result::{Comparison, Measured};
+use self::slice::{Slice, Teller};
+
+/// The command line of a comparison.
+#[derive(Args)]
+pub(crate) struct CompareArgs {
+    /// The plan, a TOML file; - reads it from standard input. See docs/performance.md
+    plan: PathBuf,
+    /// Rounds of each measure, instead of as many as the plan says
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Only measures whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Also writes what came of it to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Also writes a report to this file, to be looked at in a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+/// How it ended.
+pub(crate) enum Verdict {
+    /// Every slice was right, and every bar reached.
+    Right,
+    /// Something came otherwise than it was sent, or a bar was missed.
+    Wrong,
+    /// A slice could not take place.
+    Failed,
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> ExitCode {
+        ExitCode::from(match verdict {
+            Verdict::Right => 0,
+            Verdict::Wrong => crate::WRONG,
+            Verdict::Failed => crate::FAILED,
+        })
+    }
+}
+
+/// Takes all measures and tells them, each as soon as it is taken.
+pub(crate) fn compare(args: &CompareArgs) -> Result<Comparison, String> {
+    let mut plan = Plan::read(&args.plan)?;
+    if let Some(rounds) = args.rounds {
+        plan.rounds = rounds;
+    }
+    if let Some(only) = &args.only {
+        plan.measure.retain(|measure| measure.name.contains(only));
+    }
+    plan.check()?;
+    let total = plan.measure.iter().map(|measure| order(&plan, measure).len()).sum();
+    let mut teller = Teller::new(total);
+    let mut comparison = Comparison::new(&plan);
+    for measure in &plan.measure {
+        let measured = take(&plan, measure, &mut teller);
+        teller.print(&table::lines(&measured));
+        comparison.measures.push(measured);
+    }
+    Ok(comparison)
+}
+
+/// The slices of a measure, in order.
+fn order(plan: &Plan, measure: &Measure) -> Vec<Slot> {
+    order::order(plan.variants_of(measure).len(), plan.rounds, plan.warm_up)
+}
+
+fn take(plan: &Plan, measure: &Measure, teller: &mut Teller) -> Measured {
+    let variants: Vec<&Variant> = plan.variants_of(measure);
+    let mut slices: Vec<Vec<Slice>> = variants.iter().map(|_| Vec::new()).collect();
+    let mut failures: Vec<Option<String>> = variants.iter().map(|_| None).collect();
+    teller.begin(&measure.name);
+    for slot in order(plan, measure) {
+        let (variant, failure) = (variants[slot.variant], &mut failures[slot.variant]);
+        // What failed once would only take the others' time to fail again.
+        if failure.is_some() {
+            teller.skip();
+            continue;
+        }
+        match slice::take(measure, variant, slot.round, teller) {
+            Ok(slice) if slot.round.is_some() => slices[slot.variant].push(slice),
+            Ok(_) => {}
+            Err(why) => *failure = Some(why),
+        }
+    }
+    result::measured(plan, measure, &variants, &slices, failures)
+}
