@@ -118,7 +118,7 @@ impl Run<'_> {
 
     /// How many connections are opened at a time. Memory is looked at after each: two sizes make a slope.
     fn sizes(&self) -> Vec<u32> {
-        let all = self.spec.kind.links() + self.spec.kind.publishers();
+        let all = self.spec.kind.opened_before();
         match &self.spec.kind {
             Kind::Idle(_) if all > 1 => vec![all.div_ceil(5), all],
             _ => vec![all],

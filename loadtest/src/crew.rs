@@ -91,6 +91,7 @@ impl Crew {
                 threads: spec.processes * spec.threads,
                 links: spec.kind.links(),
                 publishers: spec.kind.publishers(),
+                is_alone: spec.processes == 1,
             };
             engines.push(Engine::new(place, spec.server, spec.kind.build(place), Arc::clone(&control))?);
         }

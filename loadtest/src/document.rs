@@ -3,6 +3,7 @@
 //! It is what `--json` writes, and all that [`crate::compare`] and [`crate::page`] know of a run. Times are in seconds and
 //! sizes in bytes unless a name says otherwise.
 
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,12 @@ pub(crate) struct Document {
     pub(crate) latency_seconds: Distribution,
     /// By how much this tool itself was late, where there is a rate; part of the latency.
     pub(crate) send_lag_seconds: Distribution,
+    /// What else the scenario counted, by what a person calls it.
+    #[serde(default)]
+    pub(crate) found_counts: BTreeMap<String, u64>,
+    /// What else it timed.
+    #[serde(default)]
+    pub(crate) found_seconds: BTreeMap<String, Distribution>,
     pub(crate) cpu: Usage,
     /// The server's CPU time for each unit of its work; none where its process is not known.
     pub(crate) server_cpu_per: Option<CpuPer>,
@@ -150,7 +157,14 @@ impl Document {
             deliveries_per_second: seconds.map(|seconds| progress.heard as f64 / seconds),
             latency_seconds: Distribution::from(&part.latency),
             send_lag_seconds: Distribution::from(&part.lag),
-            server_cpu_per: CpuPer::new(usage, output::unit(spec), progress.heard),
+            found_counts: part.found.counts.clone(),
+            found_seconds: part
+                .found
+                .times
+                .iter()
+                .map(|(what, times)| (what.clone(), Distribution::from(times)))
+                .collect(),
+            server_cpu_per: CpuPer::new(usage, spec.kind.unit(), progress.heard),
             cpu: usage.clone(),
             own_busiest_thread: part.busiest_thread,
             bytes_per_connection: growth(footprints),

@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
@@ -17,10 +18,10 @@ use crate::clock::{self, Timer};
 use crate::control::{Control, Progress, Stage};
 use crate::dialect::{Desk, Ear, Heard};
 use crate::limits;
-use crate::link::State;
+use crate::link::{self, State};
 use crate::links::{Links, Order};
 use crate::report::Part;
-use crate::scenario::{End, Place, Scenario};
+use crate::scenario::{End, Place, Scenario, Scene};
 
 /// Handshakes of a thread that are under way at a time before the run begins.
 const HANDSHAKES_MAX: u32 = 128;
@@ -146,7 +147,8 @@ impl Engine {
 
     /// Lets the scenario speak, and tells the others how far it has come.
     fn turn(&mut self, stage: Stage) -> Option<u64> {
-        let turn = self.scenario.turn(stage, &mut self.links, &self.control, &mut self.part);
+        let Engine { links, control, part, .. } = self;
+        let turn = self.scenario.turn(stage, &mut Scene { links, control, part, now: clock::now() });
         let finished = turn.finished && stage == Stage::Run && !mem::replace(&mut self.finished, true);
         let settled = turn.settled && stage == Stage::Settle && !mem::replace(&mut self.settled, true);
         let opened = mem::take(&mut self.opened);
@@ -188,7 +190,25 @@ impl Engine {
                     let _ = self.links.get(link).flush();
                     self.gone(link, End::Left, abruptly);
                 }
+                Order::Vanish(links) => self.vanish(links),
             }
+        }
+    }
+
+    /// Resets many links, on a thread of their own: the kernel takes its time for each, in which others must have theirs.
+    fn vanish(&mut self, links: Vec<u32>) {
+        let mut streams = Vec::with_capacity(links.len());
+        for index in links {
+            streams.extend(self.links.get(index).stream.take());
+            self.gone(index, End::Left, false);
+        }
+        let reset = move || {
+            for stream in streams {
+                link::reset(stream);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("vanish".to_owned()).spawn(reset) {
+            self.control.fail(format!("starting a thread: {error}"));
         }
     }
 
@@ -228,7 +248,8 @@ impl Engine {
         let link = self.links.get(index);
         link.state = State::Open;
         let since = link.due;
-        self.scenario.opened(&mut self.links, index, since, now, &mut self.part);
+        let Engine { links, control, part, .. } = self;
+        self.scenario.opened(index, since, &mut Scene { links, control, part, now });
     }
 
     // Reading.
@@ -331,9 +352,10 @@ impl Engine {
                 Heard::Part => break,
                 Heard::Nothing => {}
                 Heard::Open => self.opened(index, now),
-                Heard::Message(kind, payload) => {
-                    self.scenario.hear(&mut self.links, index, kind, payload, now, &mut self.part);
-                    self.part.last_heard = Some(now);
+                Heard::Message(format, payload) => {
+                    let Engine { links, control, part, .. } = self;
+                    part.last_heard = Some(now);
+                    self.scenario.hear(index, format, payload, &mut Scene { links, control, part, now });
                 }
                 Heard::End(why) => return Err(why),
             }
@@ -360,9 +382,11 @@ impl Engine {
     fn gone(&mut self, index: u32, end: End<'_>, abruptly: bool) {
         self.links.get(index).end(abruptly);
         self.reply.clear();
-        if self.control.stage() == Stage::Close
-            || self.scenario.ended(&mut self.links, index, end, clock::now(), &mut self.part)
-        {
+        if self.control.stage() == Stage::Close {
+            return;
+        }
+        let Engine { links, control, part, .. } = self;
+        if self.scenario.ended(index, end, &mut Scene { links, control, part, now: clock::now() }) {
             return;
         }
         match end {

@@ -4,7 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use mio::net::TcpStream;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::dialect::{self, Ear, Format, Mouth, Opening};
@@ -49,7 +51,8 @@ pub(crate) enum State {
 }
 
 /// How a link is ended from here.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Leave {
     /// With a goodbye, which the server answers.
     Politely,
@@ -57,6 +60,12 @@ pub(crate) enum Leave {
     Silently,
     /// By resetting it, as if the machine had vanished and come back.
     Abruptly,
+}
+
+/// Closes a connection with a RST.
+pub(crate) fn reset(stream: TcpStream) {
+    // Refused for a connection that is not one any more, which then needs none.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
 impl Link {
@@ -124,9 +133,8 @@ impl Link {
     /// Closes the connection, if there is one. Dropping it also takes it off the poll.
     pub(crate) fn end(&mut self, abruptly: bool) {
         let dirty = self.dirty;
-        if let (true, Some(stream)) = (abruptly, &self.stream) {
-            // Refused for a connection that is not one any more, which then needs no reset.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        if let (true, Some(stream)) = (abruptly, self.stream.take()) {
+            reset(stream);
         }
         *self = Link { dirty, ..Link::default() };
     }

@@ -22,6 +22,8 @@ pub(crate) enum Order {
     Open { link: u32, due: u64 },
     /// Ends a link that no answer is awaited on.
     Leave { link: u32, abruptly: bool },
+    /// Resets many at once.
+    Vanish(Vec<u32>),
 }
 
 impl Links {
@@ -46,6 +48,11 @@ impl Links {
         self.list[link as usize].state == State::Open
     }
 
+    /// Whether `link` has ended, or was never opened.
+    pub(crate) fn is_gone(&self, link: u32) -> bool {
+        self.list[link as usize].state == State::Gone
+    }
+
     /// Opens `link`, which has ended, as it should have been at `due`.
     pub(crate) fn open(&mut self, link: u32, due: u64) {
         self.orders.push(Order::Open { link, due });
@@ -58,6 +65,11 @@ impl Links {
             Leave::Politely | Leave::Silently => self.orders.push(Order::Leave { link, abruptly: false }),
             Leave::Abruptly => self.orders.push(Order::Leave { link, abruptly: true }),
         }
+    }
+
+    /// Resets all of `links`, as fast as can be.
+    pub(crate) fn vanish(&mut self, links: Vec<u32>) {
+        self.orders.push(Order::Vanish(links));
     }
 
     /// Lets `link` read so many more bytes and then no more; without a limit if there is none.

@@ -13,6 +13,7 @@ mod crew;
 mod dialect;
 mod document;
 mod engine;
+mod found;
 mod host;
 mod limits;
 mod link;
@@ -22,6 +23,7 @@ mod pattern;
 mod report;
 mod scenario;
 mod timeline;
+mod upstream;
 mod verify;
 
 use std::fs;
@@ -43,6 +45,7 @@ const FAILED: u8 = 2;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(args) => compare(&args),
+        Command::Upstream(args) => upstream::serve(&args).map(|()| ExitCode::SUCCESS),
         command => match command.into_job() {
             Ok(None) => return crew::work(),
             Ok(Some(job)) => run(&job),

@@ -6,8 +6,6 @@ use crate::conduct::{Outcome, When};
 use crate::crew::Spec;
 use crate::document::{CpuPer, Distribution, Document, Note, NoteKind};
 use crate::host::{Counted, Growth};
-use crate::scenario::Kind;
-use crate::scenario::fanout::Pace;
 
 /// Past this share of a core a thread of this tool is what limits the run.
 const BUSY: f64 = 0.9;
@@ -20,35 +18,9 @@ const OTHERS_MAX: f64 = 0.1;
 
 /// What is to be run, in one line.
 pub(crate) fn plan(spec: &Spec) -> String {
-    let what = match &spec.kind {
-        Kind::Fanout(options) => {
-            let pace = match options.pace {
-                Pace::Window(window) => format!("window {window}"),
-                Pace::Rate(rate) => format!("{rate} messages/s"),
-            };
-            format!(
-                "fanout: {} subscribers, {} publishers, {} topics, {} bytes, {pace}",
-                options.subscribers, options.publishers, options.topics, options.size
-            )
-        }
-        Kind::Echo(options) => format!(
-            "echo: {} connections, {} in flight on each, {} bytes",
-            options.connections, options.depth, options.size
-        ),
-        Kind::Idle(options) => {
-            format!("idle: {} connections, {} topics", options.connections, options.topics)
-        }
-    };
+    let what = spec.kind.plan();
     let (processes, threads) = (spec.processes, spec.threads);
     format!("{what}; processes {processes}, threads of each {threads}")
-}
-
-/// What the server's work is counted in.
-pub(crate) fn unit(spec: &Spec) -> &'static str {
-    match &spec.kind {
-        Kind::Fanout(_) | Kind::Idle(_) => "delivery",
-        Kind::Echo(_) => "echo",
-    }
 }
 
 /// Whether all that was sent came as it was sent.
@@ -58,7 +30,8 @@ pub(crate) fn is_right(outcome: &Outcome) -> bool {
 
 /// Whether deliveries are missing that nobody missed, or nothing was delivered at all: then nothing is proved.
 fn is_short(outcome: &Outcome) -> bool {
-    outcome.progress.heard < outcome.progress.due || outcome.progress.due == 0
+    let accounted = outcome.progress.heard + outcome.part.found.missed;
+    accounted < outcome.progress.due || outcome.progress.heard == 0
 }
 
 /// What a reader must know to judge the figures.
@@ -117,6 +90,12 @@ fn write_lines(run: &Document, out: &mut String) -> std::fmt::Result {
     if run.send_lag_seconds.count > 0 {
         let lag = percentiles(&run.send_lag_seconds);
         writeln!(out, "send lag   {lag} (of this tool; part of the latency)")?;
+    }
+    for (what, times) in &run.found_seconds {
+        writeln!(out, "{what:<10} {} ({} times)", percentiles(times), times.count)?;
+    }
+    for (what, count) in &run.found_counts {
+        writeln!(out, "found      {count} {what}")?;
     }
     write_cpu(run, out)?;
     write_memory(run, out)?;
@@ -239,10 +218,10 @@ mod tests {
     use crate::document::Server;
     use crate::host::{Cpu, Footprint, ServerUsage, Usage};
     use crate::report::Part;
-    use crate::scenario::idle;
+    use crate::scenario::{Kind, idle};
 
     fn spec() -> Spec {
-        let manner = Manner { tongue: Tongue::WebSocket, path: "/topics/{topic}".to_owned() };
+        let manner = Manner { tongue: Tongue::WebSocket, path: "/topics/{topic}".to_owned(), lenient: false };
         let options = idle::Options { connections: 100, topics: 1, name: "load".to_owned(), manner, hold: 0 };
         let server = "127.0.0.1:8080".parse().expect("an address");
         Spec { server, kind: Kind::Idle(options), threads: 1, processes: 1 }

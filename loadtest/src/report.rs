@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
+use crate::found::Findings;
 use crate::verify::{Faults, Order};
 
 /// The longest time that is told apart, in nanoseconds.
@@ -43,7 +44,7 @@ impl Times {
         steps.map(|step| (step.quantile_iterated_to() * 100.0, step.value_iterated_to())).collect()
     }
 
-    fn add(&mut self, other: &Times) {
+    pub(crate) fn add(&mut self, other: &Times) {
         self.0.add(&other.0).expect("all have the same bounds");
     }
 }
@@ -95,6 +96,8 @@ pub(crate) struct Part {
     pub(crate) last_heard: Option<u64>,
     /// The share of a core that the busiest thread took.
     pub(crate) busiest_thread: f64,
+    /// What is told beside that.
+    pub(crate) found: Findings,
     orders: BTreeMap<u32, Vec<Agreeing>>,
 }
 
@@ -119,6 +122,7 @@ impl Part {
         self.first_sent = [self.first_sent, other.first_sent].into_iter().flatten().min();
         self.last_heard = self.last_heard.max(other.last_heard);
         self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
+        self.found.add(&other.found);
         for (topic, groups) in other.orders {
             for group in groups {
                 self.agree(topic, group);

@@ -1,5 +1,7 @@
 //! The head of an answer to a request (RFC 9112 §4), as far as this tool must understand it.
 
+use std::ops::RangeInclusive;
+
 /// How long a head may be.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -30,7 +32,16 @@ impl<'a> Head<'a> {
 
     /// Nothing, if it has this status; else what it says instead.
     pub(super) fn expect(&self, status: u16) -> Result<(), String> {
-        if self.status() == Some(status) {
+        self.expect_one_of(status..=status)
+    }
+
+    /// Nothing, if its status is a success (RFC 9110 §15.3); else what it says instead.
+    pub(super) fn expect_success(&self) -> Result<(), String> {
+        self.expect_one_of(200..=299)
+    }
+
+    fn expect_one_of(&self, expected: RangeInclusive<u16>) -> Result<(), String> {
+        if self.status().is_some_and(|status| expected.contains(&status)) {
             return Ok(());
         }
         let told = &self.body[..self.body.len().min(BODY_BYTES_TOLD)];

@@ -6,6 +6,7 @@
 
 mod answer;
 mod events;
+mod post;
 mod websocket;
 
 use std::net::SocketAddr;
@@ -27,6 +28,8 @@ pub(crate) enum Tongue {
     Deflate,
     /// An event stream (WHATWG HTML §9.2), which one can only listen to.
     Events,
+    /// A request whose body is a message of this format.
+    Post(Format),
 }
 
 /// How a link is opened.
@@ -35,6 +38,8 @@ pub(crate) struct Opening {
     pub(crate) tongue: Tongue,
     /// What is asked for: the target of the request.
     pub(crate) target: String,
+    /// What is said with it; only requests have a body.
+    pub(crate) body: Vec<u8>,
 }
 
 /// Where topics are found, and what is spoken there.
@@ -43,10 +48,13 @@ pub(crate) struct Manner {
     pub(crate) tongue: Tongue,
     /// What is asked for, where `{topic}` stands for the topic.
     pub(crate) path: String,
+    /// Whether messages may come that are none of ours: some servers say more than they are told.
+    pub(crate) lenient: bool,
 }
 
 /// What a message is.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     Text,
     Binary,
@@ -100,7 +108,7 @@ pub(crate) trait Mouth: Send {
 impl Manner {
     /// How a link to `topic` is opened.
     pub(crate) fn opening(&self, topic: &str) -> Opening {
-        Opening { tongue: self.tongue, target: self.path.replace("{topic}", topic) }
+        Opening { tongue: self.tongue, target: self.path.replace("{topic}", topic), body: Vec::new() }
     }
 }
 
@@ -110,6 +118,7 @@ pub(crate) fn begin(opening: &Opening, host: SocketAddr, seed: u32) -> (Box<dyn 
         Tongue::WebSocket => websocket::begin(&opening.target, host, seed, false),
         Tongue::Deflate => websocket::begin(&opening.target, host, seed, true),
         Tongue::Events => events::begin(&opening.target, host),
+        Tongue::Post(format) => post::begin(&opening.target, host, format, &opening.body),
     }
 }
 

@@ -4,12 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Place, Scenario, Turn, read_message};
+use super::{Place, Scenario, Scene, Turn, read_message};
 use crate::clock;
 use crate::control::{Control, Progress, Stage};
 use crate::dialect::{Format, Manner, Opening};
-use crate::links::Links;
-use crate::pattern::{Pattern, STAMP_BYTES, Stamp};
+use crate::pattern::{Filling, Pattern, STAMP_BYTES, Stamp};
 use crate::report::Part;
 
 /// Messages sent in one turn.
@@ -42,6 +41,10 @@ pub(crate) struct Idle {
 }
 
 impl Options {
+    pub(crate) fn plan(&self) -> String {
+        format!("{} connections, {} topics", self.connections, self.topics)
+    }
+
     /// How many hear what is said on `topic`.
     fn audience(&self, topic: u32) -> u64 {
         self.connections.saturating_sub(topic).div_ceil(self.topics).into()
@@ -51,13 +54,13 @@ impl Options {
 impl Idle {
     pub(crate) fn new(options: Options, place: Place) -> Idle {
         let times_heard = vec![0; place.count() as usize];
-        let pattern = Pattern::new(STAMP_BYTES);
+        let pattern = Pattern::new(STAMP_BYTES, Filling::Noise);
         let outstanding = place.count();
         Idle { options, place, pattern, times_heard, outstanding, next: 0, progress: Progress::default() }
     }
 
     /// Lets the next few links that are the first on their topic speak.
-    fn speak(&mut self, links: &mut Links, part: &mut Part) -> Turn {
+    fn speak(&mut self, scene: &mut Scene<'_>) -> Turn {
         let mut message = Vec::new();
         for _ in 0..TURN_MESSAGES_MAX {
             let topic = self.place.number(self.next);
@@ -65,9 +68,9 @@ impl Idle {
                 return Turn { finished: true, ..Turn::default() };
             }
             let now = clock::now();
-            part.first_sent.get_or_insert(now);
+            scene.part.first_sent.get_or_insert(now);
             self.pattern.write(Stamp { publisher: topic, sequence: 0, time: now }, &mut message);
-            links.say(self.next, Format::Binary, &message);
+            scene.links.say(self.next, Format::Binary, &message);
             self.next += 1;
             self.progress.sent += 1;
             self.progress.due += self.options.audience(topic);
@@ -81,9 +84,10 @@ impl Scenario for Idle {
         self.options.manner.opening(&format!("{}-{}", self.options.name, number % self.options.topics))
     }
 
-    fn hear(&mut self, _: &mut Links, link: u32, format: Format, payload: &[u8], now: u64, part: &mut Part) {
-        let number = self.place.number(link);
-        let read = read_message(&self.pattern, Format::Binary, format, payload, part, number);
+    fn hear(&mut self, link: u32, format: Format, payload: &[u8], scene: &mut Scene<'_>) {
+        let (number, part) = (self.place.number(link), &mut *scene.part);
+        let Options { manner, .. } = &self.options;
+        let read = read_message(&mut self.pattern, Format::Binary, format, payload, manner, part, number);
         let Some(Stamp { publisher, sequence, time }) = read else { return };
         if (publisher, sequence) != (number % self.options.topics, 0) {
             part.faults.corrupted += 1;
@@ -101,15 +105,15 @@ impl Scenario for Idle {
             part.faults.doubled += 1;
             part.faults.name(|| format!("doubled: the message came again on connection {number}"));
         }
-        part.latency.record(now.saturating_sub(time));
+        part.latency.record(scene.now.saturating_sub(time));
     }
 
-    fn turn(&mut self, stage: Stage, links: &mut Links, control: &Control, part: &mut Part) -> Turn {
+    fn turn(&mut self, stage: Stage, scene: &mut Scene<'_>) -> Turn {
         let turn = match stage {
-            Stage::Run => self.speak(links, part),
+            Stage::Run => self.speak(scene),
             _ => Turn { settled: self.outstanding == 0, ..Turn::default() },
         };
-        control.add(std::mem::take(&mut self.progress));
+        scene.control.add(std::mem::take(&mut self.progress));
         turn
     }
 
