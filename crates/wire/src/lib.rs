@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod answer;
 pub mod body;
+mod copy;
 pub mod decide;
 pub mod deflate;
 pub mod event;
