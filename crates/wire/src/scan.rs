@@ -112,13 +112,37 @@ impl Scanner {
                     return Err(Reason::TargetTooLong);
                 }
             }
+            State::FirstLine | State::NextLine => self.skip_lines(bytes, limits),
             State::Name => self.at = skip_token(bytes, self.at),
-            State::Value => {
-                self.at = skip_words(bytes, self.at, not_value, |byte| byte >= 0x20 && byte != 0x7f)
-            }
+            State::Value => self.at = skip_value(bytes, self.at),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Passes over whole field lines, which is what most of a head is. Where a line is cut off or not as it should be, the
+    /// state is what byte by byte would have made it, and the rest is left to `step`.
+    #[inline(always)]
+    fn skip_lines(&mut self, bytes: &[u8], limits: &HeadLimits) {
+        while self.fields < limits.fields_max.min(FIELDS_MAX) {
+            let start = self.at;
+            self.at = skip_token(bytes, start);
+            if self.at == start {
+                return;
+            }
+            self.fields += 1;
+            self.state = State::Name;
+            if bytes.get(self.at) != Some(&b':') {
+                return;
+            }
+            self.state = State::Value;
+            self.at = skip_value(bytes, self.at + 1);
+            let Some(b"\r\n") = bytes.get(self.at..self.at + 2) else {
+                return;
+            };
+            self.state = State::NextLine;
+            self.at += 2;
+        }
     }
 
     /// The state after `byte`, which stands at `self.at`.
@@ -230,6 +254,10 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 fn skip_token(bytes: &[u8], from: usize) -> usize {
     let rest = &bytes[from..];
     from + rest.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(rest.len())
+}
+
+fn skip_value(bytes: &[u8], from: usize) -> usize {
+    skip_words(bytes, from, not_value, |byte| byte >= 0x20 && byte != 0x7f)
 }
 
 /// Where the first byte at or after `from` stands that does not `pass`, eight bytes at a time: `stops` marks such bytes
