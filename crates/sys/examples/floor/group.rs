@@ -22,6 +22,8 @@ pub(crate) struct Group {
     pub(crate) members: Vec<u32>,
     /// How many have gone and still have their place.
     gone: usize,
+    /// When runs are made.
+    pub(crate) pace: Pace,
     /// Frames that are in no run yet.
     pending: Vec<u8>,
     /// Where each of them ends.
@@ -100,9 +102,9 @@ impl Group {
 
     /// Takes as much out of what is pending as may go now, as runs to be [`Group::add`]ed here and elsewhere. With
     /// `hurry` that is everything, though a window may be incomplete.
-    pub(crate) fn seal(&mut self, pace: Pace, hurry: bool) -> Vec<Arc<Vec<u8>>> {
+    pub(crate) fn seal(&mut self, hurry: bool) -> Vec<Arc<Vec<u8>>> {
         let mut sealed = Vec::new();
-        if let Pace::Collect { messages, sends } = pace {
+        if let Pace::Collect { messages, sends } = self.pace {
             while self.ends.len() >= messages {
                 self.owed += sends;
                 let parts = (self.owed as usize).clamp(1, messages);
@@ -113,7 +115,7 @@ impl Group {
                 }
             }
         }
-        if self.is_pending() && (hurry || pace == Pace::Turn) {
+        if self.is_pending() && (hurry || self.pace == Pace::Turn) {
             sealed.push(self.take(self.ends.len()));
         }
         sealed

@@ -15,13 +15,14 @@ The floor: sends what is said on a path to all who opened it, by bare batched se
                         Without --collect all that has come by a turn of the loop goes out as one send each.
   --unsent-bytes BYTES  TCP_NOTSENT_LOWAT of each connection (131072, the gateway's default)
 
-GET /metrics on the same address says what was sent so far.
+A path may say its own: /topics/{topic}?collect=16&sends=1.4. GET /metrics on the same address says what was sent so far.
 ";
 
 /// When what was said is sent.
-#[derive(Copy, Clone, PartialEq, Debug)]
+#[derive(Copy, Clone, PartialEq, Debug, Default)]
 pub(crate) enum Pace {
     /// All that has come by a turn of the loop, as one send.
+    #[default]
     Turn,
     /// So many messages, as so many sends on average.
     Collect { messages: usize, sends: f64 },
@@ -65,6 +66,16 @@ impl Options {
         };
         Ok(Some(options))
     }
+}
+
+/// What a path's query says of its pace, if it says anything that makes sense.
+pub(crate) fn pace_of(target: &str) -> Option<Pace> {
+    let (_, query) = target.split_once('?')?;
+    let value =
+        |name: &str| query.split('&').filter_map(|pair| pair.split_once('=')).find(|pair| pair.0 == name);
+    let messages = value("collect")?.1.parse().ok()?;
+    let sends = value("sends").map_or(Ok(1.0), |(_, text)| text.parse()).ok()?;
+    pace(messages, sends).ok()
 }
 
 fn pace(messages: usize, sends: f64) -> Result<Pace, String> {

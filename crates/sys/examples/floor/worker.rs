@@ -16,7 +16,7 @@ use moongate_wire::frame::{Item, Limits, Opcode, encode};
 use crate::figures::{self, Figures};
 use crate::group::{GONE, Group};
 use crate::kernel::{Completion, Kernel, Operation};
-use crate::options::Pace;
+use crate::options::{Pace, pace_of};
 use crate::peer::{Ending, Mode, Peer, Sending};
 use crate::speech::{self, Request};
 
@@ -142,16 +142,17 @@ impl Worker {
     /// Makes runs of what was said, for here and for the others.
     fn seal(&mut self) -> Result<(), String> {
         let hurry = self.incomplete_since.is_some_and(|since| since.elapsed() >= PATIENCE);
-        let mut waiting = Vec::new();
+        let (mut waiting, mut collecting) = (Vec::new(), false);
         for path in std::mem::take(&mut self.spoken) {
             let group = &mut self.groups[path as usize];
             // What is said during a sweep goes out together after it.
-            if self.setup.pace == Pace::Turn && group.is_sweeping() {
+            if group.pace == Pace::Turn && group.is_sweeping() {
                 waiting.push(path);
                 continue;
             }
-            let sealed = group.seal(self.setup.pace, hurry);
+            let sealed = group.seal(hurry);
             if group.is_pending() {
+                collecting = true;
                 waiting.push(path);
             }
             let figures = &self.setup.figures[self.setup.index];
@@ -166,7 +167,6 @@ impl Worker {
                 self.add_run(path, bytes)?;
             }
         }
-        let collecting = self.setup.pace != Pace::Turn && !waiting.is_empty();
         self.incomplete_since = match self.incomplete_since {
             Some(since) if collecting && !hurry => Some(since),
             _ => collecting.then(Instant::now),
@@ -338,8 +338,10 @@ impl Worker {
                     answer
                 }
                 Request::Upgrade { path, answer } => {
+                    let pace = pace_of(&path).unwrap_or(self.setup.pace);
                     let path = self.setup.paths.number(path);
                     let group = group(&mut self.groups, path);
+                    group.pace = pace;
                     peer.next = group.end();
                     peer.mode = Mode::Member { path, place: group.join(slot) };
                     answer
