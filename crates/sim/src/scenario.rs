@@ -47,6 +47,8 @@ pub struct Scenario {
     pub messages: (usize, usize),
     /// Of a hundred readers, how many read slowly or not at all.
     pub slow: usize,
+    /// Whether those who read slowly never stop, and are waited for.
+    pub steady: bool,
     /// Of a hundred wires, how many the network breaks.
     pub broken: usize,
     /// Of a hundred WebSockets, how many go before the end, one way or another.
@@ -82,6 +84,7 @@ const CALM: Scenario = Scenario {
     window_min: 400,
     messages: (0, 40),
     slow: 0,
+    steady: false,
     broken: 0,
     leaving: 40,
     scarce: None,
@@ -199,6 +202,21 @@ pub const SCENARIOS: &[Scenario] = &[
         rude: (0, 20),
         linger_millis: 500,
         topics_max: 2,
+        ..CALM
+    },
+    Scenario {
+        name: "steady readers",
+        policies: &[OutboxPolicy::Cut],
+        // A message in its longest form is less than a quarter of it.
+        outbox_bytes: (100 << 10, 200 << 10),
+        posters: (0, 3),
+        echoes: (0, 0),
+        rude: (0, 0),
+        buffer_sizes: &[512, 2048],
+        messages: (50, 400),
+        slow: 80,
+        steady: true,
+        leaving: 20,
         ..CALM
     },
 ];
@@ -330,6 +348,11 @@ impl Plan {
             && !scenario.drains_early
     }
 
+    /// Whether nothing may be dropped and nobody cut off: everybody keeps up, or is waited for.
+    pub fn loses_nothing(&self) -> bool {
+        self.is_calm() || self.scenario.steady
+    }
+
     fn invite(&mut self, message_bytes: usize, rng: &mut Rng) {
         let scenario = self.scenario;
         for _ in 0..rng.between(scenario.sockets.0, scenario.sockets.1) {
@@ -395,12 +418,16 @@ impl Plan {
         let slow = rng.chance(scenario.slow);
         let pace = match rng.below(3) {
             _ if !slow => Pace::Fast,
+            _ if scenario.steady => {
+                Pace::Slow { bytes: rng.between(4000, 40_000), pause: rng.between(1, 40) }
+            }
             0 => Pace::Stops { after: rng.below(3000) },
             _ => Pace::Slow { bytes: rng.between(1, 600), pause: rng.between(1, 60) },
         };
         let delay = rng.pick(&[(0, 0), (0, 2), (1, 50), (20, 40)]);
         // Whoever is to keep up has a window that carries what is said.
         let window = match delay {
+            _ if scenario.steady => rng.between(4000, 60_000),
             _ if slow => rng.between(100, 4000),
             (_, 0..=2) => rng.pick(&[400, 5_000, 100_000, 1 << 20]).max(scenario.window_min),
             _ => rng.pick(&[8_000, 100_000, 1 << 20]).max(scenario.window_min),
@@ -445,7 +472,11 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
             outbox: OutboxLimits {
                 outbox_bytes_max: outbox_bytes as u32,
                 policy: rng.pick(scenario.policies),
-                slow_reader_timeout: Duration::from_millis(rng.pick(&[0, 10, 200, 2000])),
+                slow_reader_timeout: Duration::from_millis(if scenario.steady {
+                    2000
+                } else {
+                    rng.pick(&[0, 10, 200, 2000]) as u64
+                }),
             },
         },
     }
