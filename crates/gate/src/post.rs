@@ -8,6 +8,7 @@ use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::body::BodyReader;
 use moongate_wire::decide::Publish;
 use moongate_wire::refusal::{Reason, Refusal};
+use moongate_wire::utf8::is_utf8;
 
 use crate::conn::{Draft, Mode, Ordering, Posting, Speaking};
 use crate::core::{Core, named_by, reason, token};
@@ -37,7 +38,7 @@ impl Core {
 
     fn publish_body(&mut self, id: ConnId, posting: Posting) -> Mode {
         let Posting { message, body, .. } = posting;
-        if message.kind == Kind::Text && std::str::from_utf8(&body).is_err() {
+        if message.kind == Kind::Text && !is_utf8(&body) {
             return self.refuse_post(id, &message, Reason::NotText.into());
         }
         let name = self.hub.name(message.topic.as_str());
