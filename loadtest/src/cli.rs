@@ -10,7 +10,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::clock::{self, SECOND};
 use crate::compare::CompareArgs;
@@ -100,9 +100,22 @@ struct Address {
     /// WebSockets must agree on permessage-deflate
     #[arg(long)]
     deflate: bool,
+    /// What is spoken; NATS finds the topic at the path without its first slash, with dots for the others
+    #[arg(long, value_enum, default_value_t, conflicts_with = "deflate")]
+    dialect: Dialect,
     /// Passes over messages that are none of ours, for servers that say more than they are told
     #[arg(long)]
     lenient: bool,
+}
+
+/// What links speak that both hear and say.
+#[derive(Copy, Clone, Default, ValueEnum)]
+enum Dialect {
+    /// WebSockets
+    #[default]
+    Websocket,
+    /// The client protocol of NATS, over TCP
+    Nats,
 }
 
 /// What is said, and for how long.
@@ -176,7 +189,11 @@ impl Common {
 
 impl Address {
     fn manner(self) -> Manner {
-        let tongue = if self.deflate { Tongue::Deflate } else { Tongue::WebSocket };
+        let tongue = match self.dialect {
+            Dialect::Nats => Tongue::Nats,
+            Dialect::Websocket if self.deflate => Tongue::Deflate,
+            Dialect::Websocket => Tongue::WebSocket,
+        };
         Manner { tongue, path: self.path, lenient: self.lenient }
     }
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod events;
+mod nats;
 mod post;
 mod websocket;
 
@@ -30,6 +31,8 @@ pub(crate) enum Tongue {
     Events,
     /// A request whose body is a message of this format.
     Post(Format),
+    /// The client protocol of NATS, which knows bytes only.
+    Nats,
 }
 
 /// How a link is opened.
@@ -118,6 +121,7 @@ pub(crate) fn begin(opening: &Opening, host: SocketAddr, seed: u32) -> (Box<dyn 
         Tongue::WebSocket => websocket::begin(&opening.target, host, seed, false),
         Tongue::Deflate => websocket::begin(&opening.target, host, seed, true),
         Tongue::Events => events::begin(&opening.target, host),
+        Tongue::Nats => nats::begin(&opening.target),
         Tongue::Post(format) => post::begin(&opening.target, host, format, &opening.body),
     }
 }
