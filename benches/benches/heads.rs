@@ -7,6 +7,7 @@ use criterion::{Criterion, Throughput};
 use moongate_wire::accept::{Template, accept_key};
 use moongate_wire::decide::{Decision, Policy, decide};
 use moongate_wire::head::{FIELDS_MAX, Fields, parse};
+use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
 use sha1_smol::Sha1;
 
@@ -39,7 +40,7 @@ const HEADS: [(&str, &str); 2] = [("small", SMALL), ("browser", BROWSER)];
 const KEY: &[u8; 24] = b"dGhlIHNhbXBsZSBub25jZQ==";
 
 fn policy() -> Policy {
-    Policy { echo: true, page: true, may_publish: true, ..Policy::default() }
+    Policy { routes: Routes::usual(true, true).with_health().into(), may_publish: true, ..Policy::default() }
 }
 
 fn scan(criterion: &mut Criterion) {

@@ -101,6 +101,10 @@ impl Core {
                 self.counts.answered += 1;
                 self.answer(id, Answer::text("ok\n").head_only(head_only))
             }
+            Decision::Tunnel(exchange) => {
+                let refusal = Refusal::from(Reason::UpstreamUnreachable).head_only(exchange.head_only());
+                self.refuse(id, peer, Asked::For(&head), refusal)
+            }
             Decision::Plain(answer) => {
                 self.counts.answered += 1;
                 self.answer(id, answer)

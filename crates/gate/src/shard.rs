@@ -195,6 +195,7 @@ impl<D: Driver> Shard<D> {
                 }
                 Command::Drain => core.begin_drain(),
                 Command::Leave => core.leave_at_once(),
+                Command::Upstreams(_) => {}
                 Command::Stop => self.stopped = true,
             }
         }

@@ -26,6 +26,7 @@ pub use channel::{ChannelId, SubscriptionId};
 pub use hub::{Command, Config, Hub, Published, Subscribed};
 pub use mesh::{
     Ask, ControlPort, Full, Mesh, Ordered, Publish, Rejection, ShardPort, Tell, Token, TopicInfo, TopicsPage,
+    UpstreamAddresses,
 };
 pub use name::{HashKey, Name};
 pub use outbox::{Drops, OutboxLimits, OutboxPolicy, Outboxes};

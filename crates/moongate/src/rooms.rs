@@ -1,10 +1,12 @@
 //! The settings, told to each room in its own terms.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{OutboxLimits, OutboxPolicy};
 use moongate_sys::{SocketOptions, UringConfig};
 use moongate_wire::decide::Policy;
+use moongate_wire::route::Routes;
 use moongate_wire::scan::HeadLimits;
 
 use crate::plan::Plan;
@@ -42,9 +44,9 @@ pub(crate) fn ring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfi
 }
 
 /// For each shard.
-pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
+pub(crate) fn gate(settings: &Settings, plan: &Plan, routes: &Arc<Routes>) -> moongate_gate::Config {
     moongate_gate::Config {
-        policy: policy(settings),
+        policy: policy(settings, routes),
         page: PAGE,
         connections_max: plan.connections_max,
         head_timeout: settings.head_timeout,
@@ -73,12 +75,10 @@ pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
 }
 
 /// For what decides about requests.
-fn policy(settings: &Settings) -> Policy {
+fn policy(settings: &Settings, routes: &Arc<Routes>) -> Policy {
     let head = HeadLimits { head_bytes_max: settings.head_bytes_max, ..HeadLimits::default() };
     Policy {
-        echo: settings.echo(),
-        page: settings.page(),
-        health: settings.health,
+        routes: Arc::clone(routes),
         may_publish: settings.anonymous() == Anonymous::Publish,
         origins: settings.origins.clone(),
         subprotocols: &[],
