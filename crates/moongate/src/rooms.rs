@@ -1,5 +1,6 @@
 //! The settings, told to each room in its own terms.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +45,16 @@ pub(crate) fn ring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfi
 }
 
 /// For each shard.
-pub(crate) fn gate(settings: &Settings, plan: &Plan, routes: &Arc<Routes>) -> moongate_gate::Config {
+pub(crate) fn gate(
+    settings: &Settings,
+    plan: &Plan,
+    routes: &Arc<Routes>,
+    upstreams: Vec<Arc<[SocketAddr]>>,
+) -> moongate_gate::Config {
     moongate_gate::Config {
         policy: policy(settings, routes),
+        upstreams,
+        tunnel_buffer_bytes_max: narrow(settings.tunnel_buffer_bytes_max),
         page: PAGE,
         connections_max: plan.connections_max,
         head_timeout: settings.head_timeout,

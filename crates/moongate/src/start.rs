@@ -16,7 +16,6 @@ use moongate_control::{Control, ControlBell, Outcome};
 use moongate_gate::Shard;
 use moongate_hub::{Bell, HashKey, Mesh, ShardPort};
 use moongate_sys::{BindError, EventBell, Listener, SetupError, Uring, UringConfig, machine};
-use moongate_wire::route::Routes;
 use tracing::{error, info, warn};
 
 use crate::log;
@@ -103,11 +102,13 @@ fn serve(loaded: &Loaded) -> Result<Outcome, Failure> {
     let key = HashKey::new(machine::random_key());
     let mesh = Mesh::new(dyn_bells, Arc::new(control_bell.clone()), plan.lane_entries, key);
     // From here on a signal waits until the gateway is ready, and then ends it properly.
-    let control = Control::new(rooms::control(settings), control_listener, mesh.control, control_bell)
+    let mut control = Control::new(rooms::control(settings), control_listener, mesh.control, control_bell)
         .map_err(failed("the control thread"))?;
 
     let routes = Arc::new(settings.routes());
-    let stopped = start_shards(settings, &plan, &routes, mesh.shards, listeners, bells)?;
+    let upstreams = control.watch(routes.names(), settings.upstream_refresh);
+    let gate = rooms::gate(settings, &plan, &routes, upstreams);
+    let stopped = start_shards(settings, &plan, &gate, mesh.shards, listeners, bells)?;
     let listen = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
     info!(target: log::ALWAYS, %listen, control = %control_address, "ready");
     if routes.has_page() {
@@ -223,7 +224,7 @@ fn kind_of(error: &BindError) -> Option<io::ErrorKind> {
 fn start_shards(
     settings: &Settings,
     plan: &Plan,
-    routes: &Arc<Routes>,
+    gate: &moongate_gate::Config,
     ports: Vec<ShardPort>,
     listeners: Vec<Vec<Listener>>,
     bells: Vec<EventBell>,
@@ -232,7 +233,7 @@ fn start_shards(
     let (stopped_by, stopped) = mpsc::channel();
     for (number, ((port, listeners), bell)) in ports.into_iter().zip(listeners).zip(bells).enumerate() {
         let ring = rooms::ring(settings, plan, number);
-        let config = rooms::gate(settings, plan, routes);
+        let config = gate.clone();
         let (built_by, stopped_by) = (built_by.clone(), stopped_by.clone());
         thread::Builder::new()
             .name(format!("shard-{number}"))

@@ -427,6 +427,8 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
             deflate_bytes_min: rng.pick(&[1, 64, 256]),
             ..Policy::default()
         },
+        upstreams: Vec::new(),
+        tunnel_buffer_bytes_max: 1 << 17,
         page: b"<!doctype html><title>The page</title>",
         connections_max,
         head_timeout: Duration::from_secs(rng.between(15, 25) as u64),
