@@ -41,6 +41,7 @@ pub(crate) fn ring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfi
         recv_buffer_size: narrow(settings.recv_buffer_size),
         slots: plan.slots,
         cpu: plan.cpus[shard],
+        outbound: sockets(settings),
     }
 }
 
