@@ -1,6 +1,7 @@
 //! Requests for a WebSocket.
 
 use moongate_wire::decide::Policy;
+use moongate_wire::route::Routes;
 
 /// As small as a handshake gets.
 pub const SMALL: &str = "GET /topics/news HTTP/1.1\r\n\
@@ -31,5 +32,5 @@ pub const KEY: &[u8; 24] = b"dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A gateway with everything on that decides about requests.
 pub fn policy() -> Policy {
-    Policy { echo: true, page: true, may_publish: true, ..Policy::default() }
+    Policy { routes: Routes::usual(true, true).with_health().into(), may_publish: true, ..Policy::default() }
 }

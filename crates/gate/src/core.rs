@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{Hub, Rejection, ShardPort, Token};
-use moongate_io::{Bytes, ConnId, Meter, Time};
+use moongate_io::{Bytes, ConnId, Meter, Remote, Ticket, Time};
 use moongate_wire::accept::Template;
 use moongate_wire::answer::Date;
 use moongate_wire::frame::Limits;
@@ -16,6 +16,7 @@ use crate::counts::Counts;
 use crate::drain::Drain;
 use crate::forms::Forms;
 use crate::inflate::Inflation;
+use crate::tunnel::{TunnelCounts, Upstreams};
 use crate::wheel::Wheel;
 
 /// What a connection wants of the driver, done after its turn.
@@ -27,6 +28,7 @@ pub(crate) enum Want {
     Finish(ConnId),
     Abort(ConnId),
     Close(ConnId),
+    CancelConnect(Ticket),
     Unlisten,
 }
 
@@ -39,6 +41,10 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) drain: Drain,
     pub(crate) wants: Vec<Want>,
+    /// Connections to be made, done with the wants and before them.
+    pub(crate) calls: Vec<(Ticket, Remote)>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) tunnels: TunnelCounts,
     pub(crate) now: Time,
     pub(crate) date: Date,
     date_seconds: u64,
@@ -77,6 +83,9 @@ impl Core {
             counts: Counts::default(),
             drain: Drain::default(),
             wants: Vec::new(),
+            calls: Vec::new(),
+            upstreams: Upstreams::new(config.upstreams.clone()),
+            tunnels: TunnelCounts::new(config.policy.routes.len()),
             now,
             date: Date::from_unix(0),
             date_seconds: 0,

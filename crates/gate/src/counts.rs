@@ -89,6 +89,7 @@ pub(crate) struct Counts {
     pub(crate) streamed: u64,
     pub(crate) posted: u64,
     pub(crate) answered: u64,
+    pub(crate) proxied: u64,
     pub(crate) echoed: u64,
     pub(crate) paused: u64,
     pub(crate) bytes_in: u64,
@@ -150,6 +151,7 @@ impl Core {
         let mut shot = Snapshot::default();
         self.show_connections(&mut shot, driver);
         self.show_answers(&mut shot);
+        self.show_tunnels(&mut shot);
         self.show_deflate(&mut shot);
         self.hub.survey(&mut shot);
         self.show_driver(&mut shot, driver);
@@ -191,6 +193,7 @@ impl Core {
             ("event_stream", counts.streamed),
             ("published", counts.posted),
             ("answered", counts.answered),
+            ("proxied", counts.proxied),
         ];
         let refused = Reason::ALL.iter().zip(&counts.refused).filter(|(_, count)| **count > 0);
         let rows = done.iter().map(|(outcome, count)| (*outcome, "", *count));

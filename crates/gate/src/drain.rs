@@ -115,6 +115,8 @@ impl Core {
                 self.refuse_joining(id, &joining, Reason::Draining)
             }
             Mode::Body(posting) => self.refuse_post(id, &posting.message, Reason::Draining.into()),
+            Mode::Exchanging(exchanging) => self.give_up(id, exchanging, Reason::Draining),
+            Mode::Tunnel(tunnel) => self.end_tunnel(id, tunnel),
             other => {
                 self.settle(id, other);
                 return self.dismiss(id, End::Drain, 1001, "the gateway is stopping; connect again");

@@ -101,6 +101,7 @@ impl Core {
                 self.counts.answered += 1;
                 self.answer(id, Answer::text("ok\n").head_only(head_only))
             }
+            Decision::Tunnel(exchange) => self.open(id, peer, exchange, &head, rest),
             Decision::Plain(answer) => {
                 self.counts.answered += 1;
                 self.answer(id, answer)
@@ -297,6 +298,7 @@ pub(crate) enum Asked<'a> {
     /// It was refused before that could be told.
     Unknown,
     For(&'a Head<'a>),
+    Path(&'a str),
     Topic(&'a TopicName),
 }
 
@@ -306,6 +308,7 @@ impl fmt::Display for Asked<'_> {
             Asked::Unknown => return f.write_str("-"),
             Asked::For(Head { target: Target::Path { path, .. }, .. }) => ("", *path),
             Asked::For(Head { target: Target::Asterisk, .. }) => ("", "*"),
+            Asked::Path(path) => ("", *path),
             Asked::Topic(name) => ("/topics/", name.as_str()),
         };
         let shown = &text.as_bytes()[..text.len().min(SHOWN_TARGET_BYTES_MAX)];

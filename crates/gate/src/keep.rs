@@ -35,7 +35,10 @@ impl Core {
                 self.wheel.set(slot, self.after(self.config.ping_interval));
                 Mode::Streaming(subscription)
             }
-            Mode::Flushing { .. } | Mode::Lingering { .. } => {
+            Mode::Exchanging(exchanging) => self.exchange_timed_out(id, exchanging),
+            Mode::Upstream { client } => self.look_after_upstream(id, client),
+            Mode::Tunnel(tunnel) => self.look_after_tunnel(id, tunnel),
+            Mode::Flushing { .. } | Mode::Lingering { .. } | Mode::Breaking => {
                 self.counts.close_timeouts += 1;
                 self.abort_now(id, mode)
             }
@@ -99,7 +102,9 @@ impl Core {
                 self.hub.outboxes.cut(id.slot());
                 self.dismiss(id, End::Overload, 1013, "the gateway is short of memory; connect again later");
             }
-            Some(Mode::Head(_) | Mode::Body(_) | Mode::Joining(_)) => self.refuse_largest(id),
+            Some(Mode::Head(_) | Mode::Body(_) | Mode::Joining(_) | Mode::Exchanging(_)) => {
+                self.refuse_largest(id);
+            }
             _ => self.end(id, End::Overload),
         }
     }
@@ -115,6 +120,7 @@ impl Core {
                 self.take_back_answer(id);
                 self.refuse_joining(id, &joining, Reason::MemoryFull)
             }
+            Mode::Exchanging(exchanging) => self.give_up(id, exchanging, Reason::MemoryFull),
             other => other,
         };
         self.settle(id, mode);

@@ -50,11 +50,23 @@ impl Core {
                 self.finish(id, peer_ended)
             }
             Mode::Speaking(speaking) => self.echo_went(id, speaking),
+            Mode::Tunnel(tunnel) => self.tunnel_went(id, tunnel),
+            Mode::Exchanging(exchanging) => self.answer_went(id, exchanging),
+            Mode::Upstream { client } => {
+                self.request_went(id, client);
+                mode
+            }
+            Mode::Breaking if self.hub.outboxes.is_idle(id.slot()) => self.abort_now(id, mode),
             other => other,
         }
     }
 
     fn unsendable(&mut self, id: ConnId, mode: Mode, fault: SendFault) -> Mode {
+        if let Mode::Upstream { .. } = mode {
+            // It may have answered before it stopped to listen, so its own end has the last word.
+            self.hub.outboxes.seal(id.slot());
+            return mode;
+        }
         if let Mode::Speaking(_) | Mode::Streaming(_) | Mode::Joining(_) = mode {
             self.counts.ended(match fault {
                 SendFault::TimedOut => End::TimedOut,
@@ -117,6 +129,10 @@ impl Core {
                 self.counts.ended(End::Vanished);
                 self.close_now(id, mode)
             }
+            Mode::Exchanging(exchanging) => self.asker_ended(id, exchanging),
+            Mode::Upstream { client } => self.upstream_ended(id, client),
+            Mode::Tunnel(tunnel) => self.tunnel_ended(id, tunnel),
+            Mode::Breaking => mode,
             other => self.close_now(id, other),
         };
         self.settle(id, mode);
@@ -174,12 +190,24 @@ impl Core {
     }
 
     pub(crate) fn close_now(&mut self, id: ConnId, mode: Mode) -> Mode {
+        self.part(id, &mode);
+        self.close_quietly(id, mode)
+    }
+
+    pub(crate) fn abort_now(&mut self, id: ConnId, mode: Mode) -> Mode {
+        self.part(id, &mode);
+        self.abort_quietly(id, mode)
+    }
+
+    /// Closes, and whoever is at the other end of a tunnel is looked after by the caller.
+    pub(crate) fn close_quietly(&mut self, id: ConnId, mode: Mode) -> Mode {
         self.forget(id, &mode);
         self.wants.push(Want::Close(id));
         Mode::Gone
     }
 
-    pub(crate) fn abort_now(&mut self, id: ConnId, mode: Mode) -> Mode {
+    /// Sends RST, likewise.
+    pub(crate) fn abort_quietly(&mut self, id: ConnId, mode: Mode) -> Mode {
         self.forget(id, &mode);
         self.wants.push(Want::Abort(id));
         Mode::Gone

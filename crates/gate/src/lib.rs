@@ -20,6 +20,7 @@ mod leave;
 mod post;
 mod shard;
 mod speak;
+mod tunnel;
 mod wheel;
 
 pub use config::Config;

@@ -8,7 +8,7 @@ use moongate_io::{Bytes, ConnId, Meter, Run, Segment, Time};
 
 use crate::channel::Channels;
 use crate::home::{Audience, Home, Limits, Sealed};
-use crate::mesh::{Ask, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token};
+use crate::mesh::{Ask, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, UpstreamAddresses};
 use crate::name::CarriedHash;
 use crate::outbox::Delivered;
 use crate::pressure::Behind;
@@ -55,7 +55,7 @@ pub enum Subscribed {
 }
 
 /// Something the control thread asks of the shard rather than of its hub.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Answer with [`Hub::survey`] by [`Hub::report`].
     Snapshot,
@@ -63,6 +63,8 @@ pub enum Command {
     Drain,
     /// Do not wait for the drain delay.
     Leave,
+    /// The addresses of an upstream's name have changed.
+    Upstreams(UpstreamAddresses),
     /// Leave the loop.
     Stop,
 }
@@ -357,6 +359,7 @@ impl<E: Encode> Hub<E> {
             Ask::Snapshot => self.commands.push_back(Command::Snapshot),
             Ask::Drain => self.commands.push_back(Command::Drain),
             Ask::Leave => self.commands.push_back(Command::Leave),
+            Ask::Upstreams(found) => self.commands.push_back(Command::Upstreams(found)),
             Ask::Stop => self.commands.push_back(Command::Stop),
         }
     }

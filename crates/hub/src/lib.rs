@@ -27,7 +27,7 @@ pub use channel::{ChannelId, SubscriptionId};
 pub use hub::{Command, Config, Hub, Published, Subscribed};
 pub use mesh::{
     Ask, ControlPort, Full, Mesh, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, TopicInfo,
-    TopicsPage,
+    TopicsPage, UpstreamAddresses,
 };
 pub use name::{HashKey, Name};
 pub use outbox::{Drops, OutboxLimits, OutboxPolicy, Outboxes};

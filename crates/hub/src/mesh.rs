@@ -8,6 +8,7 @@
 //! Posting marks the receiver; [`ShardPort::wake`] then rings, once per tick, the bells of those who sleep.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use moongate_io::{Bell, Run};
@@ -61,8 +62,19 @@ pub enum Ask {
     Drain,
     /// Do not wait for the drain delay to be over: nobody is connected to any shard. Not answered.
     Leave,
+    /// The addresses of an upstream's name have changed. Not answered.
+    Upstreams(UpstreamAddresses),
     /// Leave the loop: every shard has drained. Not answered.
     Stop,
+}
+
+/// Where the servers behind a name of the table of routes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpstreamAddresses {
+    /// The name's number in the table.
+    pub name: u16,
+    /// In the order to be tried; none if the name does not resolve.
+    pub addresses: Arc<[SocketAddr]>,
 }
 
 /// A message on its way to its topic's home.

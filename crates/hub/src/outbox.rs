@@ -56,6 +56,9 @@ pub(crate) enum Delivered {
 /// How many bytes of pongs wait for one connection: those of the longest one there can be (RFC 6455 §5.5).
 const PONGS_BYTES_MAX: usize = 2 + 125;
 
+/// What a piece that waits costs beside its bytes: two counts, a few pointers and two allocations.
+const SEGMENT_OVERHEAD_BYTES: u32 = 128;
+
 #[derive(Default)]
 struct Outbox {
     waiting: Waiting,
@@ -237,6 +240,16 @@ impl Outboxes {
     pub fn bytes(&self, slot: u32) -> u32 {
         let outbox = &self.table[slot as usize];
         outbox.waiting_bytes + outbox.flight_bytes
+    }
+
+    /// The same, with what it takes to keep the bytes that wait in pieces: many small ones are more than their sum.
+    pub fn weight(&self, slot: u32) -> u32 {
+        let pieces = match &self.table[slot as usize].waiting {
+            Waiting::Nothing => 0,
+            Waiting::One(_) => 1,
+            Waiting::Many(many) => many.segments.len() as u32,
+        };
+        self.bytes(slot).saturating_add(pieces.saturating_mul(SEGMENT_OVERHEAD_BYTES))
     }
 
     /// Whether more than half of what may wait does.

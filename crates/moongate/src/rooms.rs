@@ -1,10 +1,13 @@
 //! The settings, told to each room in its own terms.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{OutboxLimits, OutboxPolicy};
 use moongate_sys::{SocketOptions, UringConfig};
 use moongate_wire::decide::Policy;
+use moongate_wire::route::Routes;
 use moongate_wire::scan::HeadLimits;
 
 use crate::plan::Plan;
@@ -38,13 +41,21 @@ pub(crate) fn ring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfi
         recv_buffer_size: narrow(settings.recv_buffer_size),
         slots: plan.slots,
         cpu: plan.cpus[shard],
+        outbound: sockets(settings),
     }
 }
 
 /// For each shard.
-pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
+pub(crate) fn gate(
+    settings: &Settings,
+    plan: &Plan,
+    routes: &Arc<Routes>,
+    upstreams: Vec<Arc<[SocketAddr]>>,
+) -> moongate_gate::Config {
     moongate_gate::Config {
-        policy: policy(settings),
+        policy: policy(settings, routes),
+        upstreams,
+        tunnel_buffer_bytes_max: narrow(settings.tunnel_buffer_bytes_max),
         page: PAGE,
         connections_max: plan.connections_max,
         head_timeout: settings.head_timeout,
@@ -74,12 +85,10 @@ pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
 }
 
 /// For what decides about requests.
-fn policy(settings: &Settings) -> Policy {
+fn policy(settings: &Settings, routes: &Arc<Routes>) -> Policy {
     let head = HeadLimits { head_bytes_max: settings.head_bytes_max, ..HeadLimits::default() };
     Policy {
-        echo: settings.echo(),
-        page: settings.page(),
-        health: settings.health,
+        routes: Arc::clone(routes),
         may_publish: settings.anonymous() == Anonymous::Publish,
         origins: settings.origins.clone(),
         subprotocols: &[],

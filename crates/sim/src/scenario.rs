@@ -5,6 +5,7 @@ use std::time::Duration;
 use moongate_gate::Config;
 use moongate_hub::{OutboxLimits, OutboxPolicy};
 use moongate_wire::decide::Policy;
+use moongate_wire::route::Routes;
 
 use crate::client::{Leave, Offer, Place, PosterPlan, SocketPlan, StreamPlan};
 use crate::driver::DriverPlan;
@@ -446,14 +447,15 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
     let outbox_bytes = rng.between(scenario.outbox_bytes.0, scenario.outbox_bytes.1) + message_bytes_max + 64;
     Config {
         policy: Policy {
-            echo: true,
-            page: true,
+            routes: Routes::usual(true, true).with_health().into(),
             may_publish: scenario.may_publish,
             message_bytes_max,
             deflate: rng.chance(90),
             deflate_bytes_min: rng.pick(&[1, 64, 256]),
             ..Policy::default()
         },
+        upstreams: Vec::new(),
+        tunnel_buffer_bytes_max: 1 << 17,
         page: b"<!doctype html><title>The page</title>",
         connections_max,
         head_timeout: Duration::from_secs(rng.between(15, 25) as u64),

@@ -9,9 +9,11 @@ mod buffers;
 mod listener;
 pub mod machine;
 mod probe;
+mod socket;
 mod uring;
 
 pub use bell::EventBell;
-pub use listener::{BindError, Listener, SocketOptions, bind};
+pub use listener::{BindError, Listener, bind};
 pub use probe::{Feature, Missing, Probed, probe};
+pub use socket::SocketOptions;
 pub use uring::{SetupError, Uring, UringConfig};

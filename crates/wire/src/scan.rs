@@ -68,9 +68,18 @@ enum State {
     LastLf,
     /// Nothing: the head is complete.
     Complete,
+    /// The version at the start of an answer.
+    AnswerVersion,
+    StatusCode,
+    Phrase,
 }
 
 impl Scanner {
+    /// A scanner for the head of an answer: only its first line differs (docs/protocol.md H16).
+    pub(crate) fn for_answer() -> Scanner {
+        Scanner { state: State::AnswerVersion, ..Scanner::default() }
+    }
+
     /// Looks at what is new in `bytes`, which is everything received so far. `Some(length)`: the head is complete and is
     /// the first `length` bytes, the empty line at its end included.
     pub fn scan(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
@@ -114,7 +123,7 @@ impl Scanner {
             }
             State::FirstLine | State::NextLine => self.skip_lines(bytes, limits),
             State::Name => self.at = skip_token(bytes, self.at),
-            State::Value => self.at = skip_value(bytes, self.at),
+            State::Value | State::Phrase => self.at = skip_value(bytes, self.at),
             _ => {}
         }
         Ok(())
@@ -202,6 +211,11 @@ impl Scanner {
             (State::ValueLf, b'\n') => Ok(State::NextLine),
             (State::LastLf, b'\n') => Ok(State::Complete),
 
+            (State::AnswerVersion | State::StatusCode, _) => self.status(byte),
+            (State::Phrase, b'\r') => Ok(State::RequestLineLf),
+            (State::Phrase, b'\t') => Ok(State::Phrase),
+            (State::Phrase, _) => Err(Reason::BadFieldValue),
+
             (State::EmptyLineLf | State::RequestLineLf | State::ValueLf | State::LastLf, _) => {
                 Err(Reason::LoneCr)
             }
@@ -221,6 +235,24 @@ impl Scanner {
             (8, b'\r') if bytes[..self.at].ends_with(b"PRI * HTTP/2.0") => Err(Reason::Http2Preface),
             (8, b'\r') => Err(Reason::VersionNotSupported),
             _ => Err(Reason::BadVersion),
+        }
+    }
+
+    /// RFC 9112 §4: a version, one space and three digits. The space before a phrase that is empty may be missing.
+    fn status(&mut self, byte: u8) -> Result<State, Reason> {
+        let index = self.at - self.part;
+        match (self.state, index, byte) {
+            (State::AnswerVersion, 0..7, _) if byte == b"HTTP/1."[index] => Ok(State::AnswerVersion),
+            (State::AnswerVersion, 7, b'0'..=b'9') => Ok(State::AnswerVersion),
+            (State::AnswerVersion, 8, b' ') => {
+                self.part = self.at + 1;
+                Ok(State::StatusCode)
+            }
+            (State::AnswerVersion, ..) => Err(Reason::BadVersion),
+            (_, 0, b'1'..=b'5') | (_, 1 | 2, b'0'..=b'9') => Ok(State::StatusCode),
+            (_, 3, b' ') => Ok(State::Phrase),
+            (_, 3, b'\r') => Ok(State::RequestLineLf),
+            _ => Err(Reason::BadRequestLine),
         }
     }
 }

@@ -133,7 +133,7 @@ impl Shard {
                         hub.announced(topics.len());
                         draining = true;
                     }
-                    Command::Leave => {}
+                    Command::Leave | Command::Upstreams(_) => {}
                     Command::Stop => return,
                 }
             }
