@@ -17,6 +17,7 @@ use crate::compare::CompareArgs;
 use crate::crew::Spec;
 use crate::dialect::{Manner, Tongue};
 use crate::limits;
+use crate::page::ReportArgs;
 use crate::pattern::{Filling, STAMP_BYTES};
 use crate::scenario::Extent;
 use crate::upstream::UpstreamArgs;
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Upstream(UpstreamArgs),
     /// Takes measures of several servers side by side, in slices, and says what ratio they are in
     Compare(CompareArgs),
+    /// Makes a page with charts of what --json of runs and comparisons wrote
+    Report(ReportArgs),
     /// One process of a run that needs several; started by the first
     #[command(hide = true)]
     Worker,
@@ -89,6 +92,12 @@ pub(crate) struct Common {
     /// Also writes what came of it to this file, as one JSON document; - prints that instead of lines
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also writes a page with charts to this file, to be looked at in a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// What the server calls itself, for the result
+    #[arg(long, value_name = "TEXT")]
+    server_version: Option<String>,
 }
 
 /// Where topics are.
@@ -144,6 +153,8 @@ pub(crate) struct Job {
     pub(crate) pid: Option<u32>,
     pub(crate) patience: Duration,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
+    pub(crate) server_version: Option<String>,
 }
 
 impl Command {
@@ -160,14 +171,15 @@ impl Command {
             Command::Idle(args) => args.into_kind(),
             Command::Storm(args) => args.into_kind(),
             Command::Kill(args) => args.into_kind(),
-            Command::Compare(_) | Command::Upstream(_) | Command::Worker => return Ok(None),
+            Command::Compare(_) | Command::Report(_) | Command::Upstream(_) | Command::Worker => return Ok(None),
         };
         let server = common.server()?;
         let files = limits::raise_open_files();
         let processes = limits::processes(kind.links(), kind.publishers(), files)?;
         let spec = Spec { server, kind, threads: common.threads, processes };
         let patience = Duration::from_secs_f64(common.patience);
-        Ok(Some(Job { spec, pid: common.pid, patience, json: common.json }))
+        let Common { pid, json, html, server_version, .. } = common;
+        Ok(Some(Job { spec, pid, patience, json, html, server_version }))
     }
 }
 

@@ -19,6 +19,7 @@ mod limits;
 mod link;
 mod links;
 mod output;
+mod page;
 mod pattern;
 mod report;
 mod scenario;
@@ -45,6 +46,7 @@ const FAILED: u8 = 2;
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Compare(args) => compare(&args),
+        Command::Report(args) => page::report(&args).map(|()| ExitCode::SUCCESS),
         Command::Upstream(args) => upstream::serve(&args).map(|()| ExitCode::SUCCESS),
         command => match command.into_job() {
             Ok(None) => return crew::work(),
@@ -66,7 +68,7 @@ fn run(job: &Job) -> Result<ExitCode, String> {
     let server = document::Server {
         address: address.to_string(),
         program: pid.and_then(host::Program::read),
-        version: None,
+        version: job.server_version.clone(),
     };
     let process = pid.map_or("unknown".to_owned(), |pid| pid.to_string());
     // Where the document goes to standard output, it goes there alone.
@@ -80,12 +82,14 @@ fn run(job: &Job) -> Result<ExitCode, String> {
         print!("{}", output::lines(&document));
     }
     write_json(job.json.as_deref(), &document)?;
+    job.html.as_ref().map_or(Ok(()), |path| page::write_run(path, &document))?;
     Ok(if document.right { ExitCode::SUCCESS } else { ExitCode::from(WRONG) })
 }
 
 fn compare(args: &CompareArgs) -> Result<ExitCode, String> {
     let comparison = compare::compare(args)?;
     write_json(args.json.as_deref(), &comparison)?;
+    args.html.as_ref().map_or(Ok(()), |path| page::write_comparison(path, &comparison))?;
     Ok(comparison.verdict().into())
 }
 

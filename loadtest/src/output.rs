@@ -192,8 +192,10 @@ fn percentiles(times: &Distribution) -> String {
 pub(crate) fn span(seconds: f64) -> String {
     match seconds {
         ..0.000_01 => format!("{:.1} µs", seconds * 1e6),
-        ..0.01 => format!("{:.0} µs", seconds * 1e6),
-        ..10.0 => format!("{:.0} ms", seconds * 1e3),
+        ..0.001 => format!("{:.0} µs", seconds * 1e6),
+        ..0.01 => format!("{:.1} ms", seconds * 1e3),
+        ..1.0 => format!("{:.0} ms", seconds * 1e3),
+        ..10.0 => format!("{seconds:.1} s"),
         _ => format!("{seconds:.0} s"),
     }
 }
@@ -334,7 +336,7 @@ mod tests {
     #[test]
     fn times_and_sizes_are_short() {
         for (seconds, expect) in
-            [(0.000_004_21, "4.2 µs"), (0.001_5, "1500 µs"), (0.15, "150 ms"), (12.3, "12 s")]
+            [(0.000_004_21, "4.2 µs"), (0.000_5, "500 µs"), (0.001_52, "1.5 ms"), (0.15, "150 ms"), (12.3, "12 s")]
         {
             assert_eq!(span(seconds), expect);
         }

@@ -23,6 +23,9 @@ use self::plan::{Measure, Plan, Variant};
 use self::result::{Comparison, Measured};
 use self::slice::{Slice, Teller};
 
+pub(crate) use self::ratio::Spread;
+pub(crate) use self::table::{digits, remarks};
+
 /// The command line of a comparison.
 #[derive(Args)]
 pub(crate) struct CompareArgs {

@@ -13,7 +13,7 @@ use crate::document::{Distribution, Document, NoteKind, Origin, Server};
 pub(crate) const FORMAT: &str = "moongate-load comparison";
 
 /// Goes up when a field changes its meaning or goes; new ones may come.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// What a comparison came to.
 #[derive(Clone, Debug, Serialize, Deserialize)]

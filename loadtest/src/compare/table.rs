@@ -82,6 +82,7 @@ pub(crate) fn amount(value: f64, unit: &str) -> String {
 /// A value with as many digits as mean something.
 pub(crate) fn digits(value: f64) -> String {
     match value.abs() {
+        10_000.0.. => grouped(value),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1.0.. => format!("{value:.2}"),
@@ -89,6 +90,19 @@ pub(crate) fn digits(value: f64) -> String {
         0.0 => "0".to_owned(),
         _ => format!("{value:.2e}"),
     }
+}
+
+/// A large value with commas.
+fn grouped(value: f64) -> String {
+    let digits = format!("{:.0}", value.abs());
+    let mut out = String::from(if value < 0.0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
 }
 
 #[cfg(test)]
@@ -101,9 +115,9 @@ mod tests {
         let lines = lines(&complete(false).measures[0]);
         for line in [
             "fan-out to 100: 2 rounds, ratios to floor\n",
-            "  CPU per delivery, µs  median      min – max  ratio      min – max\n",
-            "    moongate              6.50    4.20 – 8.80  1.075  1.050 – 1.100\n",
-            "    floor                 6.00    4.00 – 8.00  1.000  1.000 – 1.000\n",
+            "  CPU per delivery, µs  median        min – max  ratio      min – max\n",
+            "    moongate              6.50      4.20 – 8.80  1.075  1.050 – 1.100\n",
+            "    floor                 6.00      4.00 – 8.00  1.000  1.000 – 1.000\n",
             "  latency, 99 %, µs     median ",
             "  NOTE rival: 2 of 2 slices were WRONG (0 deliveries lost)\n",
             "  NOTE moongate: 1 of 2 slices were taken again, for others used the cores\n",
@@ -129,6 +143,8 @@ mod tests {
             (4.567, "4.57"),
             (-45.67, "-45.7"),
             (456.7, "457"),
+            (12_345.6, "12,346"),
+            (-1_234_567.0, "-1,234,567"),
         ] {
             assert_eq!(digits(value), expect);
         }

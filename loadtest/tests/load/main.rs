@@ -1,6 +1,7 @@
 //! The tool against a server that does everything right, and against some that do one thing wrong.
 
 mod compare;
+mod report;
 mod server;
 
 use std::net::SocketAddr;
