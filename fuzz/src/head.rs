@@ -236,6 +236,7 @@ fn check_decision(decision: &Decision, head: &Head<'_>, lines: &Lines<'_>, polic
             (Answer::page(b"<!doctype html>", topic.is_some()), *head_only)
         }
         Decision::Health { head_only, .. } => (Answer::text("ok\n"), *head_only),
+        Decision::Tunnel(_) => unreachable!("no route leads there"),
         Decision::Plain(answer) => (answer.clone(), false),
     };
     assert!(!head_only || head.method == Method::Head);

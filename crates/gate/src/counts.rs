@@ -301,6 +301,11 @@ impl Core {
             driver.buffers_exhausted,
         );
         shot.gauge("moongate_receive_buffers_free", "Receive buffers that are free.", driver.buffers_free);
+        shot.counter(
+            "moongate_connect_errors_total",
+            "Attempts to connect to an upstream that failed.",
+            driver.connect_errors,
+        );
         shot.counter("moongate_sends_short_total", "Sends that took only a part.", driver.sends_short);
         shot.counter("moongate_ring_enters_total", "Calls into the kernel.", driver.enters);
     }

@@ -96,7 +96,8 @@ impl Core {
             next += 1;
         }
         // What the listener had already taken comes in the next ticks, and is answered too.
-        if self.conns.len() == 0 && passed >= FAREWELL_EVERY {
+        let empty = self.conns.len() == 0 && self.upstreams.connecting == 0;
+        if empty && passed >= FAREWELL_EVERY {
             self.drain = Drain::Done;
             self.hub.drained();
             return None;

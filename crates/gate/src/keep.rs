@@ -105,6 +105,7 @@ impl Core {
             Some(Mode::Head(_) | Mode::Body(_) | Mode::Joining(_) | Mode::Exchanging(_)) => {
                 self.refuse_largest(id);
             }
+            Some(Mode::Tunnel(_) | Mode::Upstream { .. }) => self.cut_off(id),
             _ => self.end(id, End::Overload),
         }
     }

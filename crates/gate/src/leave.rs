@@ -62,8 +62,9 @@ impl Core {
     }
 
     fn unsendable(&mut self, id: ConnId, mode: Mode, fault: SendFault) -> Mode {
-        if let Mode::Upstream { .. } = mode {
-            // It may have answered before it stopped to listen, so its own end has the last word.
+        if let Mode::Upstream { client } = mode
+            && self.may_still_answer(client)
+        {
             self.hub.outboxes.seal(id.slot());
             return mode;
         }

@@ -14,6 +14,8 @@ mod carrying;
 mod figures;
 mod opening;
 mod parting;
+#[cfg(test)]
+mod tests;
 mod upstreams;
 
 use std::net::SocketAddr;
@@ -66,8 +68,9 @@ pub(crate) enum Stage {
 
 /// One attempt after the other.
 pub(crate) struct Connecting {
-    /// The attempt under way, and where it goes.
-    pub(crate) ticket: Ticket,
+    /// The attempt under way, which one of this request's it is, and where it goes.
+    pub(crate) ticket: Option<Ticket>,
+    pub(crate) number: u8,
     pub(crate) remote: Remote,
     /// Where to go after that.
     pub(crate) others: vec::IntoIter<Remote>,

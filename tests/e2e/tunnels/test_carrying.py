@@ -81,7 +81,7 @@ def test_h11_h12_random_bytes_both_ways_at_once(tunnel, upstream):
 
 
 def test_h11_every_byte_there_is(tunnel, upstream):
-    """Each way, one by one and all at once; frames of any kind mean nothing here."""
+    """Each way, one by one and all at once. D17: what looks like frames or like HTTP means nothing here."""
     gateway = tunnel()
     client, call = opened(gateway.listen, "/t/x", upstream)
     everything = bytes(range(256)) + b"\x00" * 5 + b"\xff" * 5 + b"HTTP/1.1 400 Bad Request\r\n\r\n"

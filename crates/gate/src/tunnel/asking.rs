@@ -83,6 +83,9 @@ impl Core {
         if let Err(refusal) = relayed {
             return self.fail(client, exchanging, refusal);
         }
+        if exchanging.peer_ended && !exchanging.body.may_end() {
+            return self.fail(client, exchanging, Reason::BodyIncomplete.into());
+        }
         if let Stage::Asking { .. } = exchanging.stage {
             self.await_answer(client, upstream, exchanging.exchange.route);
         }

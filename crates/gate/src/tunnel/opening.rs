@@ -76,23 +76,23 @@ impl Core {
         self.wheel.set(client.slot(), self.after(share));
         self.upstreams.connecting += 1;
         self.calls.push((ticket, remote.clone()));
-        Connecting { ticket, remote, others, began, until }
+        Connecting { ticket: Some(ticket), number, remote, others, began, until }
     }
 
     /// What came of an attempt. Its client may be gone, or have gone on to the next.
     pub(crate) fn connected(&mut self, ticket: Ticket, outcome: Result<ConnId, ConnectFault>) {
         self.upstreams.connecting -= 1;
-        let (client, _) = client_of(ticket);
-        match self.conns.get(client) {
-            Some(Mode::Exchanging(exchanging)) if exchanging.awaits(ticket) => {}
-            _ => return self.nobody_wants(outcome),
-        }
-        let Some(Mode::Exchanging(exchanging)) = self.conns.take(client) else {
-            unreachable!("it was just looked at")
-        };
-        let mode = match outcome {
-            Ok(upstream) => self.ask(client, exchanging, upstream),
-            Err(fault) => self.try_next(client, exchanging, reason_of(fault)),
+        let client = client_of(ticket);
+        let mode = match self.conns.take(client) {
+            Some(Mode::Exchanging(exchanging)) if exchanging.awaits(ticket) => match outcome {
+                Ok(upstream) => self.ask(client, exchanging, upstream),
+                Err(fault) => self.try_next(client, exchanging, reason_of(fault)),
+            },
+            mode => {
+                self.nobody_wants(outcome);
+                let Some(mode) = mode else { return };
+                mode
+            }
         };
         self.settle(client, mode);
     }
@@ -107,29 +107,28 @@ impl Core {
     }
 
     /// The attempt under way has had its share of the time.
-    pub(crate) fn attempt_timed_out(&mut self, client: ConnId, exchanging: Box<Exchanging>) -> Mode {
-        if let Stage::Connecting(connecting) = &exchanging.stage {
-            self.wants.push(Want::CancelConnect(connecting.ticket));
-        }
+    pub(super) fn attempt_timed_out(&mut self, client: ConnId, exchanging: Box<Exchanging>) -> Mode {
+        self.abandon(&exchanging);
         self.try_next(client, exchanging, Reason::UpstreamConnectTimeout)
     }
 
     /// Tries the next address; without one, and without time, `reason` is the answer.
     fn try_next(&mut self, client: ConnId, mut exchanging: Box<Exchanging>, reason: Reason) -> Mode {
-        let Stage::Connecting(Connecting { ticket, remote, others, began, until }) = &mut exchanging.stage
-        else {
+        let Stage::Connecting(last) = &mut exchanging.stage else {
             unreachable!("only who is connecting tries again")
         };
-        let (others, began, until) = (std::mem::take(others), *began, *until);
-        let (_, number) = client_of(*ticket);
-        let remote = std::mem::replace(remote, Remote::Unix(Default::default()));
-        if reason != Reason::ConnectionsFull {
-            self.upstreams.rest(remote, self.now);
+        last.ticket = None;
+        if self.counts.may_log(self.now) {
+            tracing::warn!(upstream = %last.remote, reason = reason.label(), "upstream not connected");
         }
-        let mut others = others;
+        if reason != Reason::ConnectionsFull {
+            self.upstreams.rest(last.remote.clone(), self.now);
+        }
+        let (began, until, number) = (last.began, last.until, last.number + 1);
+        let mut others = std::mem::take(&mut last.others);
         match others.next().filter(|_| until > self.now) {
             Some(remote) => {
-                let next = self.attempt(client, remote, others, began, until, number + 1);
+                let next = self.attempt(client, remote, others, began, until, number);
                 exchanging.stage = Stage::Connecting(next);
                 Mode::Exchanging(exchanging)
             }
@@ -150,7 +149,7 @@ impl Core {
 
 impl Exchanging {
     fn awaits(&self, ticket: Ticket) -> bool {
-        matches!(&self.stage, Stage::Connecting(connecting) if connecting.ticket == ticket)
+        matches!(&self.stage, Stage::Connecting(connecting) if connecting.ticket == Some(ticket))
     }
 }
 

@@ -6,7 +6,7 @@
 use moongate_io::ConnId;
 use moongate_wire::refusal::{Reason, Refusal};
 
-use super::{Exchanging, Stage, Tunnel};
+use super::{Connecting, Exchanging, Stage, Tunnel};
 use crate::conn::Mode;
 use crate::core::{Core, Want};
 use crate::enter::Asked;
@@ -42,8 +42,8 @@ impl Core {
     /// Lets go of the upstream, or of the attempt to connect to one.
     pub(crate) fn abandon(&mut self, exchanging: &Exchanging) {
         let Some(upstream) = exchanging.upstream() else {
-            if let Stage::Connecting(connecting) = &exchanging.stage {
-                self.wants.push(Want::CancelConnect(connecting.ticket));
+            if let Stage::Connecting(Connecting { ticket: Some(ticket), .. }) = &exchanging.stage {
+                self.wants.push(Want::CancelConnect(*ticket));
             }
             return;
         };
@@ -98,6 +98,20 @@ impl Core {
             other => other,
         };
         self.settle(client, mode);
+    }
+
+    /// An upstream that takes no more of a request may have answered it before, so its own end has the last word. One that
+    /// was to switch, and did not take all of the head, cannot have.
+    pub(crate) fn may_still_answer(&self, client: ConnId) -> bool {
+        let Some(Mode::Exchanging(exchanging)) = self.conns.get(client) else { return false };
+        !exchanging.exchange.is_upgrade()
+    }
+
+    /// Cuts off one end of a tunnel, or the connection to an upstream, and with it the other end.
+    pub(crate) fn cut_off(&mut self, id: ConnId) {
+        let Some(mode) = self.conns.take(id) else { return };
+        let mode = self.abort_now(id, mode);
+        self.settle(id, mode);
     }
 
     /// The upstream's FIN; returns what becomes of it.

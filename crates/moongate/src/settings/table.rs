@@ -156,7 +156,8 @@ const ROUTES: &[Setting] = &[
         },
         default: "128KiB",
         doc: "How much a tunnel holds, each way, that one side has sent and the other has not taken. At the limit the \
-              side that sends is not read until half of it has gone.",
+              side that sends is not read until half of it has gone; what the kernel has received by then still comes, at \
+              most all of a shard's receive buffers.",
     },
 ];
 
