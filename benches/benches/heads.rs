@@ -14,7 +14,6 @@ use moongate_benches::heads::{BROWSER, KEY, SMALL, policy};
 use moongate_wire::accept::{Template, accept_key};
 use moongate_wire::decide::{Decision, Policy, decide};
 use moongate_wire::head::{FIELDS_MAX, Fields, parse};
-use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
 use sha1_smol::Sha1;
 
