@@ -171,7 +171,9 @@ impl Command {
             Command::Idle(args) => args.into_kind(),
             Command::Storm(args) => args.into_kind(),
             Command::Kill(args) => args.into_kind(),
-            Command::Compare(_) | Command::Report(_) | Command::Upstream(_) | Command::Worker => return Ok(None),
+            Command::Compare(_) | Command::Report(_) | Command::Upstream(_) | Command::Worker => {
+                return Ok(None);
+            }
         };
         let server = common.server()?;
         let files = limits::raise_open_files();

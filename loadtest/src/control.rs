@@ -64,6 +64,8 @@ pub(crate) struct Control {
     heard: AtomicU64,
     finished: AtomicU64,
     settled: AtomicU64,
+    /// How many messages publishers were about to send, at least; only known in their own process.
+    published: AtomicU64,
     /// How many messages each publisher has sent; known once it is over.
     totals: OnceLock<Vec<u64>>,
     /// Why the run cannot go on.
@@ -122,6 +124,15 @@ impl Control {
             finished: self.finished.load(Ordering::Acquire),
             settled: self.settled.load(Ordering::Acquire),
         }
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Says how many messages publishers are about to send; before the first of them is on its way.
+    pub(crate) fn set_published(&self, count: u64) {
+        self.published.store(count, Ordering::Release);
     }
 
     pub(crate) fn totals(&self) -> Option<&[u64]> {

@@ -38,7 +38,7 @@ pub(crate) struct Spec {
 #[derive(Serialize, Deserialize)]
 enum Order {
     /// The first: be this process of the run.
-    Start { spec: Spec, process: u32 },
+    Start { spec: Box<Spec>, process: u32 },
     /// So many connections are to be open, over all processes.
     Target(u32),
     /// The next stage.
@@ -158,7 +158,7 @@ impl Worker {
         let (Some(mut orders), Some(news)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a worker process without pipes"));
         };
-        write_line(&mut orders, &Order::Start { spec: spec.clone(), process })?;
+        write_line(&mut orders, &Order::Start { spec: Box::new(spec.clone()), process })?;
         let news = thread::Builder::new().name("news".to_owned()).spawn(move || {
             listen(BufReader::new(news), &control).unwrap_or_else(|why| {
                 control.fail(format!("worker process {process}: {why}"));

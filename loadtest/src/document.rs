@@ -148,7 +148,7 @@ impl Document {
             right: output::is_right(outcome),
             faults: part.faults.clone(),
             notes: output::notes(spec, outcome),
-            connections: progress.opened,
+            connections: spec.kind.opened_before().into(),
             opening_seconds: *opening,
             sent: progress.sent,
             due: progress.due,

@@ -124,9 +124,10 @@ impl Engine {
             // Before the turn too: what waited and is gone now makes room for more.
             self.flush();
             let wake_at = self.turn(stage);
-            self.obey();
+            // What was done here may be what the scenario waits for, and no event tells of it.
+            let obeyed = self.obey();
             self.flush();
-            let busy = self.read_on() || wake_at.is_some_and(|at| at <= clock::now());
+            let busy = self.read_on() || obeyed || wake_at.is_some_and(|at| at <= clock::now());
             if !busy {
                 self.timer.set(wake_at)?;
             }
@@ -180,9 +181,11 @@ impl Engine {
         }
     }
 
-    /// Does what the scenario has asked for.
-    fn obey(&mut self) {
-        for order in self.links.take_orders() {
+    /// Does what the scenario has asked for, if it has.
+    fn obey(&mut self) -> bool {
+        let orders = self.links.take_orders();
+        let any = !orders.is_empty();
+        for order in orders {
             match order {
                 Order::Open { link, due } => self.connect(link, due),
                 Order::Leave { link, abruptly } => {
@@ -193,6 +196,7 @@ impl Engine {
                 Order::Vanish(links) => self.vanish(links),
             }
         }
+        any
     }
 
     /// Resets many links, on a thread of their own: the kernel takes its time for each, in which others must have theirs.

@@ -42,6 +42,7 @@ pub(crate) struct Link {
 pub(crate) enum State {
     #[default]
     Gone,
+    /// The connection is on its way, or about to be.
     Connecting,
     /// The connection stands, and what it is for was asked.
     Asking,

@@ -55,6 +55,8 @@ impl Links {
 
     /// Opens `link`, which has ended, as it should have been at `due`.
     pub(crate) fn open(&mut self, link: u32, due: u64) {
+        // At once, so that nobody wishes it twice.
+        self.get(link).state = State::Connecting;
         self.orders.push(Order::Open { link, due });
     }
 

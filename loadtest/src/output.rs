@@ -77,7 +77,10 @@ pub(crate) fn lines(document: &Document) -> String {
 
 fn write_lines(run: &Document, out: &mut String) -> std::fmt::Result {
     let (opened, opening) = (run.connections, run.opening_seconds);
-    writeln!(out, "opened     {opened} connections in {opening:.2} s ({:.0}/s)", opened as f64 / opening)?;
+    if opened > 0 {
+        let rate = opened as f64 / opening;
+        writeln!(out, "opened     {opened} connections in {opening:.2} s ({rate:.0}/s)")?;
+    }
     write!(out, "sent       {} messages", run.sent)?;
     if let Some(seconds) = run.seconds {
         let rates = (run.sent as f64 / seconds, run.delivered as f64 / seconds);
@@ -335,9 +338,13 @@ mod tests {
 
     #[test]
     fn times_and_sizes_are_short() {
-        for (seconds, expect) in
-            [(0.000_004_21, "4.2 µs"), (0.000_5, "500 µs"), (0.001_52, "1.5 ms"), (0.15, "150 ms"), (12.3, "12 s")]
-        {
+        for (seconds, expect) in [
+            (0.000_004_21, "4.2 µs"),
+            (0.000_5, "500 µs"),
+            (0.001_52, "1.5 ms"),
+            (0.15, "150 ms"),
+            (12.3, "12 s"),
+        ] {
             assert_eq!(span(seconds), expect);
         }
         for (bytes, expect) in [(167.4, "167 B"), (20_480.0, "20 KiB"), (52_428_800.0, "50 MiB")] {

@@ -37,7 +37,8 @@ impl Figure {
     pub(super) fn named(name: &str) -> Result<Figure, String> {
         if name.starts_with('/') {
             let (pointer, label) = (name.to_owned(), name.trim_start_matches('/').replace(['/', '_'], " "));
-            return Ok(Figure { pointer, factor: 1.0, unit: String::new(), label });
+            let (factor, unit) = unit(name);
+            return Ok(Figure { pointer, factor, unit: unit.to_owned(), label });
         }
         let known = NAMED.iter().find(|known| known.0 == name);
         let (_, pointer, factor, unit, label) = known.ok_or_else(|| {
@@ -63,6 +64,22 @@ impl Figure {
     }
 }
 
+/// By how much the value at a place in the JSON is multiplied, and what it is then counted in: fields name their units.
+fn unit(pointer: &str) -> (f64, &'static str) {
+    let mut fields = pointer.split('/');
+    let seconds = |field: &str| field == "seconds" || field.ends_with("_seconds");
+    if fields
+        .clone()
+        .any(|field| field == "latency_seconds" || field == "found_seconds" || field == "send_lag_seconds")
+    {
+        (1e6, "µs")
+    } else if fields.any(seconds) {
+        (1.0, "s")
+    } else {
+        (1.0, "")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +91,8 @@ mod tests {
         for (name, expect, unit, label) in [
             ("p99", Some(1000.0), "µs", "latency, 99 %"),
             ("/cpu/others", Some(0.25), "", "cpu others"),
+            ("/latency_seconds/p99", Some(1000.0), "µs", "latency seconds p99"),
+            ("/opening_seconds", None, "s", "opening seconds"),
             ("p50", None, "µs", "latency, median"),
             ("cpu", None, "µs", "CPU per unit of work"),
         ] {

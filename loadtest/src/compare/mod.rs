@@ -26,10 +26,40 @@ use self::slice::{Slice, Teller};
 pub(crate) use self::ratio::Spread;
 pub(crate) use self::table::{digits, remarks};
 
+/// How a plan is written.
+const PLAN_HELP: &str = r#"A plan is a TOML file:
+
+  title = "Beside the floor"
+  reference = "floor"            # ratios are to it; by default the first
+  rounds = 5                     # what each measure goes through its servers
+  warm-up = 1                    # and before that, uncounted
+
+  [[variant]]                    # a server
+  name = "moongate"
+  address = "127.0.0.1:8080"
+  pid = 1234                     # by default the process that listens there
+  version = "0.1.0"              # for the result
+  options = "--threads 2"        # for every run; a text or a list
+  may-lose = true                # its losses are counted, but no failure
+
+  [[measure]]
+  name = "fan-out to 100"
+  run = "fanout --subscribers 100 --duration 1"
+  figures = ["cpu", "p99"]       # the first is for charts and the bar
+  variants = ["moongate", "floor"]            # by default all
+  reference = "floor"
+  options.floor = "--path /16/{topic}"        # more, for one server
+  bar = { variant = "moongate", at-most = 1.10 }   # the ratio to reach
+
+Figures: cpu, user, system, softirq (µs of the server for each unit of work), p50, p90, p99, p99.9, max (latency, µs), rate,
+opening, rss, pss, slab, tcp (bytes per connection), or a JSON pointer into the document of a run, such as /cpu/others.
+Exit codes: 0 all came as it was sent and every bar is reached; 1 not so; 2 a server could not be measured."#;
+
 /// The command line of a comparison.
 #[derive(Args)]
+#[command(after_long_help = PLAN_HELP)]
 pub(crate) struct CompareArgs {
-    /// The plan, a TOML file; - reads it from standard input. See docs/performance.md
+    /// The plan, a TOML file; - reads it from standard input. --help shows one
     plan: PathBuf,
     /// Rounds of each measure, instead of as many as the plan says
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]

@@ -63,6 +63,9 @@ pub(crate) struct Measure {
     /// More options, by variant.
     #[serde(default)]
     options: BTreeMap<String, Words>,
+    /// What is run instead, by variant: to compare one scenario with another.
+    #[serde(default)]
+    runs: BTreeMap<String, Words>,
     pub(super) bar: Option<Bar>,
 }
 
@@ -146,7 +149,8 @@ impl Plan {
         let unknown = |name: &str| (!names.contains(name)).then(|| format!("there is no variant {name:?}"));
         wrong.extend(self.reference.as_deref().and_then(unknown));
         for measure in &self.measure {
-            let named = measure.variants.iter().chain(measure.options.keys()).chain(&measure.reference);
+            let named = measure.variants.iter().chain(&measure.reference);
+            let named = named.chain(measure.options.keys()).chain(measure.runs.keys());
             let mut faults: Vec<String> = named.filter_map(|name| unknown(name)).collect();
             let taken: Vec<&str> =
                 self.variants_of(measure).iter().map(|variant| variant.name.as_str()).collect();
@@ -192,7 +196,7 @@ impl Plan {
 impl Measure {
     /// The command line of a slice, without this program's name.
     pub(super) fn command(&self, variant: &Variant) -> Vec<String> {
-        let mut words = self.run.list();
+        let mut words = self.runs.get(&variant.name).unwrap_or(&self.run).list();
         words.push(variant.address.clone());
         words.extend(variant.options.list());
         words.extend(self.options.get(&variant.name).map(Words::list).unwrap_or_default());
@@ -238,6 +242,7 @@ pub(super) mod tests {
         run = ["echo", "--connections", "64"]
         variants = ["moongate", "rival"]
         reference = "rival"
+        runs.rival = "tunnel --path /echo"
     "#;
 
     #[test]
@@ -259,7 +264,7 @@ pub(super) mod tests {
         );
         assert_eq!(
             commands(&plan.measure[1]),
-            ["echo --connections 64 127.0.0.1:8080 --pid 42", "echo --connections 64 127.0.0.1:8082"]
+            ["echo --connections 64 127.0.0.1:8080 --pid 42", "tunnel --path /echo 127.0.0.1:8082"]
         );
         let references: Vec<_> = plan.measure.iter().map(|measure| plan.reference_of(measure)).collect();
         assert_eq!(references, ["floor", "rival"]);

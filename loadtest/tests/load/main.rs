@@ -2,6 +2,7 @@
 
 mod compare;
 mod report;
+mod scenarios;
 mod server;
 
 use std::net::SocketAddr;

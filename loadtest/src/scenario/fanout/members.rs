@@ -124,7 +124,7 @@ impl Members {
         let member = self.get(link);
         // What is counted as sent may not be on its way yet, and what is not counted certainly is not. Another process
         // does not know how much was sent.
-        let sent = if place.is_alone { control.progress().sent } else { u64::MAX };
+        let sent = if place.is_alone { control.published() } else { u64::MAX };
         member.receiver = Receiver::joining(options.of_topic_after(sent, member.topic));
     }
 

@@ -233,7 +233,7 @@ impl Fanout {
         let since = *self.moving_since.get_or_insert(now);
         let rate = self.options.churn.rate / f64::from(self.place.threads);
         loop {
-            let due = since + (self.moves as f64 * SECOND as f64 / rate) as u64;
+            let due = since + ((self.moves + 1) as f64 * SECOND as f64 / rate) as u64;
             if due > now {
                 return Some(due);
             }

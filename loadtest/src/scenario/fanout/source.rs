@@ -121,6 +121,7 @@ impl Source {
         }
         let (sent, due) = (self.sent_all - sent_before, self.due - self.told);
         self.told = self.due;
+        scene.control.set_published(self.sent_all);
         scene.control.add(Progress { sent, due, ..Progress::default() });
         turn
     }
