@@ -186,11 +186,6 @@ impl Routes {
         self.routes.iter().any(|route| route.service == Service::Page)
     }
 
-    /// Whether a WebSocket can be echoed anywhere.
-    pub fn has_echo(&self) -> bool {
-        self.routes.iter().any(|route| route.service == Service::Echo)
-    }
-
     /// One line for each route, as it was understood: its pattern, its service and every option, those that were not
     /// set included.
     pub fn describe(&self) -> Vec<String> {

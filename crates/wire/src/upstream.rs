@@ -20,7 +20,7 @@ use crate::scan::{HeadLimits, Scanner};
 pub use judge::Verdict;
 pub use relay::BodyRelay;
 
-use fields::{Fold, line};
+use fields::{Passing, line};
 
 /// How many interim answers an upstream may send before its final one (docs/protocol.md H14).
 pub const INTERIMS_MAX: u8 = 16;
@@ -45,6 +45,19 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// What `head` asks of the route with this number: to switch to its protocol `upgrade`, or for an answer.
+    pub(crate) fn new(route: u16, upgrade: Option<u8>, expect_continue: bool, head: &Head<'_>) -> Exchange {
+        Exchange {
+            route,
+            upgrade,
+            framing: head.framing,
+            expect_continue,
+            head_only: head.method == Method::Head,
+            version: head.version,
+            interims: 0,
+        }
+    }
+
     /// Whether it asks to switch to another protocol, rather than for an answer.
     pub fn is_upgrade(&self) -> bool {
         self.upgrade.is_some()
@@ -68,7 +81,7 @@ impl Exchange {
         write_target(head, tunnel, out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         self.write_host(head, routes, out);
-        Fold::of_request(&head.lines).write(out);
+        Passing::of_request(&head.lines).write(out);
         match self.framing {
             Framing::None => {}
             // RFC 9110 §7.8: what asks to switch has no content, and nothing that says how long it is.
@@ -186,19 +199,4 @@ pub(crate) fn find_protocol(head: &Head<'_>, tunnel: &Tunnel) -> Option<u8> {
         .find_map(|member| tunnel.protocols.iter().position(|protocol| protocol.is(member)));
     // A list in a request has fewer members than this, but the table may have more: what does not fit was not found.
     found.and_then(|index| u8::try_from(index).ok())
-}
-
-impl Exchange {
-    /// What `head` asks of the route with this number: to switch to its protocol `upgrade`, or for an answer.
-    pub(crate) fn new(route: u16, upgrade: Option<u8>, expect_continue: bool, head: &Head<'_>) -> Exchange {
-        Exchange {
-            route,
-            upgrade,
-            framing: head.framing,
-            expect_continue,
-            head_only: head.method == Method::Head,
-            version: head.version,
-            interims: 0,
-        }
-    }
 }

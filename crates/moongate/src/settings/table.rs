@@ -135,7 +135,7 @@ const ROUTES: &[Setting] = &[
         doc: "Which path leads to what: routes such as `/chat/* tunnel app.internal:3000`, parted by `;` or line ends, \
               of which the first that matches decides. It replaces what is served without it (`/topics/* topics; /echo \
               echo; / page`, the last two as `MOONGATE_ECHO` and `MOONGATE_PAGE` say), so these two cannot be set \
-              beside it; `MOONGATE_HEALTH` still decides about health. See [tunnels.md](tunnels.md).",
+              beside it; `MOONGATE_HEALTH` still decides about health. Recipes are in `docs/tunnels.md`.",
     },
     Setting {
         name: "UPSTREAM_REFRESH",

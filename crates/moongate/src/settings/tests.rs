@@ -99,7 +99,7 @@ fn each_kind_reads_its_values() {
     assert_eq!(settings(&[("MOONGATE_PING_INTERVAL", "250ms")]).ping_interval, Duration::from_millis(250));
     assert_eq!(settings(&[("MOONGATE_DRAIN_DELAY", "0")]).drain_delay, Duration::ZERO);
     assert!(!settings(&[("MOONGATE_PIN", "off")]).pin);
-    assert!(!settings(&[("MOONGATE_ECHO", "0")]).routes().has_echo());
+    assert!(settings(&[("MOONGATE_ECHO", "0")]).routes().find("/echo").is_none());
     assert_eq!(
         settings(&[("MOONGATE_OUTBOX_POLICY", "drop-oldest")]).outbox_policy,
         OutboxPolicy::DropOldest
@@ -244,7 +244,8 @@ fn loopback_decides_what_is_convenient() {
     let check = |listen: &str, expect: (bool, bool, Anonymous)| {
         let settings = settings(&[("MOONGATE_LISTEN", listen)]);
         let routes = settings.routes();
-        assert_eq!((routes.has_echo(), routes.has_page(), settings.anonymous()), expect, "{listen}");
+        let has_echo = routes.find("/echo").is_some();
+        assert_eq!((has_echo, routes.has_page(), settings.anonymous()), expect, "{listen}");
     };
     check("127.0.0.1:8080", (true, true, Anonymous::Publish));
     check("127.1.2.3:8080,[::1]:8080", (true, true, Anonymous::Publish));
@@ -253,7 +254,7 @@ fn loopback_decides_what_is_convenient() {
 
     let wanted =
         settings(&[("MOONGATE_LISTEN", "0.0.0.0:1"), ("MOONGATE_ECHO", "on"), ("MOONGATE_PAGE", "on")]);
-    assert!(wanted.routes().has_echo() && wanted.routes().has_page());
+    assert!(wanted.routes().find("/echo").is_some() && wanted.routes().has_page());
     let refused = settings(&[("MOONGATE_ANONYMOUS", "subscribe"), ("MOONGATE_PAGE", "off")]);
     assert!(!refused.routes().has_page() && refused.anonymous() == Anonymous::Subscribe);
 }

@@ -20,7 +20,7 @@ use super::token::{Operation, Token};
 use crate::socket::{self, Address, SocketOptions};
 
 /// The `offset` that asks for any free slot (`IORING_FILE_INDEX_ALLOC`).
-const ANY_SLOT: i32 = -1;
+pub(crate) const ANY_SLOT: i32 = -1;
 
 /// All attempts under way.
 pub(super) struct Connects {

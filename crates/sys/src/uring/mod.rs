@@ -6,7 +6,7 @@
 
 mod accept;
 mod close;
-mod connect;
+pub(crate) mod connect;
 mod receive;
 pub(crate) mod ring;
 mod send;

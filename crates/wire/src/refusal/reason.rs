@@ -178,7 +178,7 @@ reasons! {
 
     NotFound 404 "not_found" "No such route"
         "Nothing is served at this path."
-        "A topic is a URL: open /topics/<name>, for example /topics/news. The page at / and /echo are only there where MOONGATE_PAGE and MOONGATE_ECHO are on, and health checks where MOONGATE_HEALTH is.";
+        "A topic is a URL: open /topics/<name>, for example /topics/news. The page at / and /echo are only there where MOONGATE_PAGE and MOONGATE_ECHO are on or MOONGATE_ROUTES has them, and health checks where MOONGATE_HEALTH is on. The log at start and moongate check list every route.";
     MethodNotAllowed 405 "method_not_allowed" "Method not allowed"
         "This path does not answer to this method; the Allow field lists those it does."
         "Use GET to listen, POST on a topic to publish.";

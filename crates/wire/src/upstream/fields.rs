@@ -43,19 +43,19 @@ const PROTECTED: &[&str] = &[
 const PROTECTED_PREFIXES: &[&str] = &["accept", "access-control-", "content-", "if-", "sec-", "x-"];
 
 /// The fields of one head that go on.
-pub(super) struct Fold<'a, 'b> {
+pub(super) struct Passing<'a, 'b> {
     lines: &'a Lines<'b>,
     ours: &'static [&'static str],
     of_request: bool,
 }
 
-impl<'a, 'b> Fold<'a, 'b> {
-    pub(super) fn of_request(lines: &'a Lines<'b>) -> Fold<'a, 'b> {
-        Fold { lines, ours: OURS_IN_REQUESTS, of_request: true }
+impl<'a, 'b> Passing<'a, 'b> {
+    pub(super) fn of_request(lines: &'a Lines<'b>) -> Passing<'a, 'b> {
+        Passing { lines, ours: OURS_IN_REQUESTS, of_request: true }
     }
 
-    pub(super) fn of_answer(lines: &'a Lines<'b>) -> Fold<'a, 'b> {
-        Fold { lines, ours: OURS_IN_ANSWERS, of_request: false }
+    pub(super) fn of_answer(lines: &'a Lines<'b>) -> Passing<'a, 'b> {
+        Passing { lines, ours: OURS_IN_ANSWERS, of_request: false }
     }
 
     /// Appends a line for each of them, in their order.

@@ -1,6 +1,6 @@
 //! What an upstream's answer is: a switch that was asked for, an interim word, an ordinary answer, or nothing to rely on.
 
-use super::fields::{Fold, line};
+use super::fields::{Passing, line};
 use super::{BodyRelay, Exchange, INTERIMS_MAX};
 use crate::answer::{CONTINUE, Date};
 use crate::body::Framing;
@@ -66,7 +66,7 @@ fn switched(
     out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
     line("Upgrade", protocol.as_str().as_bytes(), out);
     line("Connection", b"Upgrade", out);
-    Fold::of_answer(&head.lines).write(out);
+    Passing::of_answer(&head.lines).write(out);
     out.extend_from_slice(b"\r\n");
     Ok(Verdict::Switched)
 }
@@ -105,7 +105,7 @@ fn answered(
     out.push(b' ');
     out.extend_from_slice(head.phrase.as_bytes());
     out.extend_from_slice(b"\r\n");
-    Fold::of_answer(&head.lines).write(out);
+    Passing::of_answer(&head.lines).write(out);
     // RFC 9110 §6.6.1: who passes an answer on without a date gives it one.
     if !head.lines.iter().any(|(_, name, _)| name.eq_ignore_ascii_case("date")) {
         line("Date", date.as_str().as_bytes(), out);
