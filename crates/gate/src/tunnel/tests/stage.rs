@@ -213,7 +213,11 @@ impl Stage {
             hub: moongate_hub::Config {
                 topics_max: 10,
                 topic_linger: Duration::from_secs(60),
-                outbox: OutboxLimits { outbox_bytes_max: 1 << 16, policy: OutboxPolicy::Cut },
+                outbox: OutboxLimits {
+                    outbox_bytes_max: 1 << 16,
+                    policy: OutboxPolicy::Cut,
+                    slow_reader_timeout: Duration::from_millis(200),
+                },
             },
         };
         change(&mut config);
