@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use moongate_gate::Config;
 use moongate_hub::{OutboxLimits, OutboxPolicy};
+use moongate_io::Remote;
 use moongate_wire::decide::Policy;
 use moongate_wire::route::Routes;
 
-use crate::client::{Leave, Offer, Place, PosterPlan, SocketPlan, StreamPlan};
+use crate::client::{Leave, Manner, Offer, Place, PosterPlan, SocketPlan, StreamPlan, TunnelPlan, Way};
 use crate::driver::DriverPlan;
+use crate::net::{self, Endpoint};
 use crate::rng::Rng;
 
 /// A kind of world.
@@ -64,6 +66,8 @@ pub struct Scenario {
     pub may_publish: bool,
     /// Whether the gateway is told to drain while clients are still busy.
     pub drains_early: bool,
+    /// How many ask for a tunnel, from and to.
+    pub tunnels: (usize, usize),
 }
 
 /// Worlds in which everybody keeps up.
@@ -93,6 +97,18 @@ const CALM: Scenario = Scenario {
     topics_max: 1000,
     may_publish: true,
     drains_early: false,
+    tunnels: (0, 0),
+};
+
+/// Worlds with upstreams of every manner behind the gateway.
+const TUNNELS: Scenario = Scenario {
+    name: "tunnels",
+    tunnels: (4, 24),
+    sockets: (0, 3),
+    streams: (0, 1),
+    posters: (0, 3),
+    echoes: (0, 1),
+    ..CALM
 };
 
 /// Worlds in which a few messages are all that a tick inflates, and everybody keeps up.
@@ -193,6 +209,12 @@ pub const SCENARIOS: &[Scenario] = &[
         window_min: 1 << 20,
         ..LABORIOUS
     },
+    TUNNELS,
+    Scenario { name: "tunnels, slow readers", slow: 60, outbox_bytes: (8 << 10, 256 << 10), ..TUNNELS },
+    Scenario { name: "tunnels, broken wires", broken: 40, ..TUNNELS },
+    Scenario { name: "tunnels, few places", scarce: Some((8, u64::MAX)), ..TUNNELS },
+    Scenario { name: "tunnels, little room", scarce: Some((64, 20_000)), slow: 30, ..TUNNELS },
+    Scenario { name: "tunnels, drained early", drains_early: true, slow: 20, ..TUNNELS },
     Scenario {
         name: "everything",
         outbox_bytes: (0, 64 << 10),
@@ -203,6 +225,7 @@ pub const SCENARIOS: &[Scenario] = &[
         rude: (0, 20),
         linger_millis: 500,
         topics_max: 2,
+        tunnels: (0, 8),
         ..CALM
     },
     Scenario {
@@ -252,6 +275,10 @@ pub enum Role {
     Poster(PosterPlan),
     /// One of those who do not behave, on this topic.
     Rude(String),
+    /// Somebody who asks for a tunnel.
+    Caller(TunnelPlan),
+    /// What a tunnel leads to; nobody who connects.
+    Upstream,
 }
 
 /// One client.
@@ -298,6 +325,12 @@ pub struct Plan {
     pub drains_after: Option<Duration>,
     /// The topics.
     pub topics: Vec<String>,
+    /// What meets shards that connect somewhere.
+    pub endpoints: Vec<(Remote, Endpoint)>,
+    /// How upstreams read.
+    pub upstream_pace: Pace,
+    /// Whether an upstream says one byte that it should not, to see that somebody notices.
+    pub lies: bool,
 }
 
 impl Plan {
@@ -333,6 +366,12 @@ impl Plan {
             control_messages: rng.between(0, 8),
             drains_after: scenario.drains_early.then(|| rng.millis(0, 8000)),
             topics,
+            endpoints: endpoints(rng),
+            upstream_pace: match rng.chance(scenario.slow) {
+                true => Pace::Slow { bytes: rng.between(1, 600), pause: rng.between(1, 60) },
+                false => Pace::Fast,
+            },
+            lies: false,
         };
         plan.invite(message_bytes, rng);
         plan
@@ -376,6 +415,10 @@ impl Plan {
         for _ in 0..rng.between(scenario.rude.0, scenario.rude.1) {
             // They may say things on topics of their own, so that nobody hears what the oracle does not know.
             self.invite_one(Role::Rude(String::from("rude")), rng);
+        }
+        for number in 0..rng.between(scenario.tunnels.0, scenario.tunnels.1) {
+            let plan = tunnel(number as u32, rng);
+            self.invite_one(Role::Caller(plan), rng);
         }
     }
 
@@ -440,6 +483,60 @@ impl Plan {
     }
 }
 
+/// Where tunnels lead, by the same words as [`Way::path`].
+const ROUTES: &str = "\
+/topics/* topics; /echo echo; / page
+/open/* tunnel 10.1.0.1:1 connect_timeout=5s answer_timeout=20s idle_timeout=60s
+/refused/* tunnel 10.1.0.2:1 connect_timeout=5s
+/silent/* tunnel 10.1.0.3:1 connect_timeout=5s
+/missing/* tunnel unix:/missing.sock connect_timeout=5s
+/pass-open/* tunnel 10.1.0.1:1 http=pass connect_timeout=5s answer_timeout=20s
+/pass-refused/* tunnel 10.1.0.2:1 http=pass connect_timeout=5s
+/pass-silent/* tunnel 10.1.0.3:1 http=pass connect_timeout=5s
+/pass-missing/* tunnel unix:/missing.sock http=pass connect_timeout=5s
+";
+
+fn endpoints(rng: &mut Rng) -> Vec<(Remote, Endpoint)> {
+    let at = |last: u8| Remote::Tcp(([10, 1, 0, last], 1).into());
+    let mut endpoint = |manner| Endpoint {
+        manner,
+        window: rng.pick(&[1000, 8_000, 100_000]),
+        delay: rng.pick(&[(0, 0), (0, 2), (1, 50)]),
+    };
+    vec![
+        (at(1), endpoint(net::Manner::Accepts)),
+        (at(2), endpoint(net::Manner::Refuses)),
+        (at(3), endpoint(net::Manner::Silent)),
+    ]
+}
+
+fn tunnel(number: u32, rng: &mut Rng) -> TunnelPlan {
+    let manners: Vec<Manner> = Manner::all().collect();
+    let way = rng.pick(&[
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Refused,
+        Way::Silent,
+        Way::Missing,
+    ]);
+    let manner = if rng.chance(50) { Manner::Switches } else { rng.pick(&manners) };
+    let switches = matches!(manner, Manner::Switches | Manner::Dies);
+    let most = rng.pick(&[1, 300, 5_000, 60_000]);
+    TunnelPlan {
+        number,
+        way,
+        manner,
+        up: rng.between(1, most),
+        down: rng.between(1, most),
+        upgrades: rng.chance(if switches { 90 } else { 60 }),
+        leaves: rng.chance(10),
+    }
+}
+
 fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Config {
     let (connections_max, memory_bytes_max) = scenario.scarce.unwrap_or((140, u64::MAX));
     let message_bytes_max = message_bytes + 32;
@@ -447,7 +544,7 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
     let outbox_bytes = rng.between(scenario.outbox_bytes.0, scenario.outbox_bytes.1) + message_bytes_max + 64;
     Config {
         policy: Policy {
-            routes: Routes::usual(true, true).with_health().into(),
+            routes: Routes::parse(ROUTES).expect("a right table").with_health().into(),
             may_publish: scenario.may_publish,
             message_bytes_max,
             deflate: rng.chance(90),
@@ -455,7 +552,7 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
             ..Policy::default()
         },
         upstreams: Vec::new(),
-        tunnel_buffer_bytes_max: 1 << 17,
+        tunnel_buffer_bytes_max: rng.pick(&[1, 1000, 1 << 17]),
         page: b"<!doctype html><title>The page</title>",
         connections_max,
         head_timeout: Duration::from_secs(rng.between(15, 25) as u64),

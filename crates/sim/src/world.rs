@@ -16,7 +16,7 @@ use moongate_hub::{
 };
 use moongate_io::Time;
 
-use crate::client::{Client, Hands, Poster, Socket, Stream, rude, rude_squeezed};
+use crate::client::{Caller, Client, Hands, Poster, Socket, Stream, Upstream, rude, rude_squeezed};
 use crate::driver::{SimBell, SimDriver};
 use crate::net::{Due, Net, Peer, Server, WireId};
 use crate::oracle::{MessageId, Oracle, Promise};
@@ -139,6 +139,9 @@ impl World {
             Shard::new(driver, 1, plan.gate.clone(), port)
         });
         let shards: Vec<_> = shards.collect();
+        for (remote, endpoint) in &plan.endpoints {
+            net.borrow_mut().serve(remote.clone(), *endpoint);
+        }
         let control = Control {
             port: mesh.control,
             to_ask: Vec::new(),
@@ -408,6 +411,7 @@ impl World {
                 return Err(vec![format!("shard {number} does not sleep though nothing happens")]);
             }
         }
+        self.take_calls();
         self.control.listen(&mut self.oracle);
         self.control.ask();
         Ok(())
@@ -453,6 +457,8 @@ impl World {
                 let someone = if squeezed { rude_squeezed } else { rude };
                 Box::new(someone(topic, message_bytes_max, &mut self.rng))
             }
+            Role::Caller(plan) => Box::new(Caller::new(plan.clone())),
+            Role::Upstream => unreachable!("nobody connects as an upstream"),
         };
         if let Some(after) = plan.breaks {
             let at = self.now() + after;
@@ -462,6 +468,24 @@ impl World {
         let seat = Seat { plan, client, pace, read: 0, noticed: false };
         self.seats.insert(wire, seat);
         self.with(wire, |client, hands| client.begin(hands));
+    }
+
+    /// Seats an upstream at every wire that a driver has made.
+    fn take_calls(&mut self) {
+        let calls = self.net.borrow_mut().take_calls();
+        for (wire, _) in calls {
+            let plan = ClientPlan {
+                at: Duration::ZERO,
+                shard: self.net.borrow().wires[wire].shard,
+                role: Role::Upstream,
+                pace: self.plan.upstream_pace,
+                window: 0,
+                delay: (0, 0),
+                breaks: None,
+            };
+            let (client, pace) = (Box::new(Upstream::new(self.plan.lies)), plan.pace);
+            self.seats.insert(wire, Seat { plan, client, pace, read: 0, noticed: false });
+        }
     }
 
     fn with(&mut self, wire: WireId, turn: impl FnOnce(&mut dyn Client, &mut Hands<'_>)) {
@@ -474,9 +498,18 @@ impl World {
 
     fn act(&mut self, wire: WireId) {
         let open = self.net.borrow().wires[wire].peer == Peer::Open;
-        let noticed = self.seats.get(&wire).is_none_or(|seat| seat.noticed);
+        let noticed = self.seats.get(&wire).is_none_or(|seat| seat.noticed && !seat.client.goes_on());
         if open && !noticed {
             self.with(wire, |client, hands| client.act(hands));
+            self.leave_if_over(wire);
+        }
+    }
+
+    /// Closes the wire of a client to which nothing more will come and that has nothing more to say.
+    fn leave_if_over(&mut self, wire: WireId) {
+        let Some(seat) = self.seats.get(&wire) else { return };
+        if seat.noticed && !seat.client.goes_on() {
+            self.net.borrow_mut().close(wire);
         }
     }
 
@@ -515,10 +548,8 @@ impl World {
             if let Some(seat) = self.seats.get_mut(&wire) {
                 seat.noticed = true;
             }
-            self.with(wire, |client, hands| {
-                client.end(end, hands);
-                hands.net.close(hands.wire);
-            });
+            self.with(wire, |client, hands| client.end(end, hands));
+            self.leave_if_over(wire);
         }
     }
 

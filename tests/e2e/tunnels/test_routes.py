@@ -90,7 +90,7 @@ def test_topics_under_another_path(start):
 def test_refusals_are_counted_and_logged(start):
     gateway = start(ROUTES="/a/* tunnel 127.0.0.1:9")
     check_problem(exchange(gateway.listen, upgrade("/a/b?secret=x", "gate.example")), 502)
-    line = gateway.says(r".*upstream_unreachable.*").group()
+    line = gateway.says(r".*refused .*upstream_unreachable.*").group()
     assert "/a/b" in line and "secret" not in line
     assert gauge(gateway, "tunnel_refused_total", 'route="/a/*"', 'reason="upstream_unreachable"') == 1
     check_problem(exchange(gateway.listen, head("GET /a/b HTTP/1.1", "Host: x")), 426)

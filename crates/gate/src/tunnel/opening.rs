@@ -38,7 +38,7 @@ impl Core {
         if self.conns.len() + self.upstreams.connecting >= self.config.connections_max as usize {
             return refuse(self, Reason::ConnectionsFull);
         }
-        let mut others = self.upstreams.candidates(tunnel, self.now).into_iter();
+        let mut others = self.upstreams.candidates(exchange.route, tunnel, self.now).into_iter();
         let Some(remote) = others.next() else { return refuse(self, Reason::UpstreamUnresolved) };
 
         let mut request = Vec::new();

@@ -22,7 +22,8 @@ pub(crate) struct Upstreams {
     addresses: Vec<Arc<[SocketAddr]>>,
     /// Those that rest, and until when.
     resting: HashMap<Remote, Time>,
-    turn: usize,
+    /// By the number of the route: how many requests have had their turn.
+    turns: Vec<usize>,
     /// How many connections are being made.
     pub(crate) connecting: usize,
 }
@@ -39,13 +40,16 @@ impl Upstreams {
         }
     }
 
-    /// Where to try, in order: everybody takes turns, and those that rest come last. None if no name resolves.
-    pub(crate) fn candidates(&mut self, tunnel: &Tunnel, now: Time) -> Vec<Remote> {
+    /// Where to try, in order: all of a route's upstreams take turns, and those that rest come last. None if no name
+    /// resolves.
+    pub(crate) fn candidates(&mut self, route: u16, tunnel: &Tunnel, now: Time) -> Vec<Remote> {
         let mut all: Vec<Remote> =
             tunnel.upstreams.iter().flat_map(|upstream| self.remotes(upstream)).collect();
         if all.len() > 1 {
-            self.turn = self.turn.wrapping_add(1);
-            let first = self.turn % all.len();
+            let route = usize::from(route);
+            self.turns.resize(self.turns.len().max(route + 1), 0);
+            let first = self.turns[route] % all.len();
+            self.turns[route] = self.turns[route].wrapping_add(1);
             all.rotate_left(first);
         }
         if !self.resting.is_empty() {
@@ -105,7 +109,7 @@ mod tests {
             Remote::Tcp(address) => address.port(),
             Remote::Unix(_) => 0,
         };
-        upstreams.candidates(routes.tunnel(0), now).iter().map(port).collect()
+        upstreams.candidates(0, routes.tunnel(0), now).iter().map(port).collect()
     }
 
     #[test]
@@ -113,10 +117,22 @@ mod tests {
         let routes = routes("/a tunnel 10.0.0.1:1,10.0.0.1:2,unix:/run/a");
         let mut upstreams = Upstreams::default();
         let mut first: Vec<_> = (0..6).map(|_| ports(&mut upstreams, &routes, 0)[0]).collect();
-        assert_eq!(first, [2, 0, 1, 2, 0, 1]);
+        assert_eq!(first, [1, 2, 0, 1, 2, 0]);
         first.truncate(3);
         first.sort_unstable();
         assert_eq!(first, [0, 1, 2]);
+    }
+
+    /// Requests of two routes that come in turn would else always meet the same upstream.
+    #[test]
+    fn every_route_has_turns_of_its_own() {
+        let routes = routes("/a tunnel 10.0.0.1:1,10.0.0.1:2; /b tunnel 10.0.0.1:3,10.0.0.1:4");
+        let mut upstreams = Upstreams::default();
+        let mut first = |route| match &upstreams.candidates(route, routes.tunnel(route), Time::ZERO)[0] {
+            Remote::Tcp(address) => address.port(),
+            Remote::Unix(_) => 0,
+        };
+        assert_eq!([first(0), first(1), first(0), first(1)], [1, 3, 2, 4]);
     }
 
     #[test]
@@ -126,7 +142,7 @@ mod tests {
         assert!(ports(&mut upstreams, &routes, 0).is_empty());
         let mut resolve = |ports: &[u16]| {
             upstreams.resolved(UpstreamAddresses { name: 0, addresses: addresses(ports).into() });
-            upstreams.candidates(routes.tunnel(0), Time::ZERO).len()
+            upstreams.candidates(0, routes.tunnel(0), Time::ZERO).len()
         };
         assert_eq!([resolve(&[1, 2, 3]), resolve(&[7]), resolve(&[])], [3, 1, 0]);
         let many: Vec<u16> = (0..100).collect();
@@ -142,7 +158,7 @@ mod tests {
             assert_eq!(ports(&mut upstreams, &routes, 999)[2], 2);
         }
         let last: Vec<_> = (0..3).map(|_| ports(&mut upstreams, &routes, 1001)[2]).collect();
-        assert_eq!(last, [1, 2, 3]);
+        assert_eq!(last, [3, 1, 2]);
     }
 
     #[test]
