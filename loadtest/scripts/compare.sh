@@ -3,13 +3,13 @@
 # changes on the machine meanwhile changes for all. Every delivery is checked. Ends with ratios and their spread; the
 # results, as JSON and as a report for a browser, are in target/compare.
 #
-#   loadtest/scripts/compare.sh [--quick] [--only SERVER,…] [--rounds N] [--bars | PLAN…]
+#   loadtest/scripts/compare.sh [--quick] [--only SERVER,…] [--rounds N] [PLAN…]
 #
 #   --quick       two rounds of half a second, to see that all works
 #   --only ...    just these servers, of those that a plan names; the one that ratios refer to always takes part
 #   --rounds N    so many rounds, instead of five or what the plan says
-#   --bars        what Moongate must reach: all plans in loadtest/plans/bars, with a summary at the end
-#   PLAN…         just these plans; without any, all in loadtest/plans
+#   PLAN…         just these plans; without any, all in loadtest/plans. What Moongate must reach is in loadtest/plans/bars:
+#                 bars.sh runs those. Memory is compared by memory.sh.
 #
 # Servers keep to one CPU and the tool to another, where there are two. What is missing is built, or brought into target/ by
 # loadtest/rivals/install.sh, without becoming a service of the machine. MOONGATE_BIN, MOONGATE_LOAD_BIN and
@@ -21,7 +21,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 help_only "$@"
 
-quick='' only='' rounds=() plans=() bars=''
+quick='' only='' rounds=() plans=()
 while (($#)); do
     case $1 in
     --quick) quick=yes ;;
@@ -33,7 +33,6 @@ while (($#)); do
         rounds=(--rounds "$2")
         shift
         ;;
-    --bars) bars=yes ;;
     -*)
         echo "what is $1? See --help" >&2
         exit 2
@@ -43,7 +42,6 @@ while (($#)); do
     shift
 done
 if [[ -n $quick ]]; then rounds=(--rounds 2); fi
-if [[ -n $bars ]]; then plans=(loadtest/plans/bars/*.toml); fi
 if ((${#plans[@]} == 0)); then plans=(loadtest/plans/*.toml); fi
 
 # The value of a line `# name: value` at the head of a plan.
@@ -111,17 +109,28 @@ sends_per_window() {
         }' <<<"$before"$'\n'"$after"
 }
 
-# filled PLAN: the plan with what is only known now. @SENDS@ is how often the gateway sends per window in the run above it.
+# deflated_bytes: how many bytes a message of 4 KiB of JSON is when the gateway has compressed it.
+deflated_bytes() {
+    tool fanout "${address[moongate]}" --deflate --filling json --text --size 4096 --subscribers 10 --count 500 \
+        >"$logs/calibration.log" 2>&1 || return
+    awk '{printf "%.0f\n", $1 / $2}' <<<"$(metric moongate_compression_bytes_out_total) $(metric moongate_compression_messages_total)"
+}
+
+# filled PLAN: the plan with what is only known now. @SENDS@ is how often the gateway sends per window in the run above it,
+# @DEFLATED@ how many bytes 4 KiB of JSON are when they are compressed.
 filled() {
-    local line run='' sends
+    local line run='' sends deflated
     while IFS= read -r line; do
+        if [[ $line == *@DEFLATED@* ]]; then
+            deflated=$(deflated_bytes) || return
+            line=${line//@DEFLATED@/$deflated}
+        fi
         if [[ $line =~ ^run\ =\ \"(.*)\" ]]; then run=${BASH_REMATCH[1]}; fi
         if [[ $line == *@SENDS@* ]]; then
             sends=$(sends_per_window "$run") || return
             echo "  Moongate sends $sends times per window and subscriber: ${run#fanout }" >&2
             line=${line//@SENDS@/$sends}
         fi
-        line=${line//@CONTROL@/$control}
         if [[ -n $quick && $line =~ ^run ]]; then
             line=$(sed -E 's/--duration [0-9.]+/--duration 0.5/; s/--hold [0-9.]+/--hold 0.2/' <<<"$line")
         fi
@@ -142,10 +151,11 @@ run_plan() {
         if start "$server" "${settings[@]}"; then started+=("$server"); else verdict=2; fi
     done
     if filled "$plan" >"$out.toml"; then
+        also=$(headline "$out.toml" also)
         for server in "${started[@]}"; do variant "$server" "$server"; done >>"$out.toml"
-        while read -r also server words; do
-            if [[ -n $also ]]; then variant "$also" "$server" "$words"; fi
-        done <<<"$(headline "$plan" also)" >>"$out.toml"
+        while read -r name server words; do
+            if [[ -n $name ]]; then variant "$name" "$server" "$words"; fi
+        done <<<"$also" >>"$out.toml"
         tool compare "$out.toml" "${rounds[@]}" --json "$out.json" --html "$out.html" || verdict=$?
     else
         cat "$logs/calibration.log" >&2
@@ -155,19 +165,10 @@ run_plan() {
     return "$verdict"
 }
 
-worst=0 summary=()
+worst=0
 for plan in "${plans[@]}"; do
     verdict=0
     run_plan "$plan" || verdict=$?
-    case $verdict in
-    0) summary+=("  reached       $(headline "$plan" title)") ;;
-    1) summary+=("  NOT REACHED   $(headline "$plan" title)") ;;
-    *) summary+=("  FAILED        $(headline "$plan" title)") ;;
-    esac
     if ((verdict > worst)); then worst=$verdict; fi
 done
-if [[ -n $bars ]]; then
-    echo
-    printf '%s\n' "${summary[@]}"
-fi
 exit "$worst"

@@ -5,7 +5,7 @@
 use moongate_io::{Chain, ConnId, SendFault};
 use moongate_wire::{event, frame};
 
-use crate::conn::{Mode, Speaking};
+use crate::conn::{Mode, Place, Speaking};
 use crate::core::{Core, Want};
 use crate::counts::End;
 
@@ -49,7 +49,8 @@ impl Core {
             Mode::Flushing { peer_ended } if self.hub.outboxes.is_idle(id.slot()) => {
                 self.finish(id, peer_ended)
             }
-            Mode::Speaking(speaking) => self.echo_went(id, speaking),
+            // An echo that went out makes room to read again; a topic's window opens when its home says so.
+            Mode::Speaking(Speaking { place: Place::Echo, .. }) => self.read_again(id, mode),
             Mode::Tunnel(tunnel) => self.tunnel_went(id, tunnel),
             Mode::Exchanging(exchanging) => self.answer_went(id, exchanging),
             Mode::Upstream { client } => {

@@ -37,7 +37,9 @@ impl<D: Driver> Shard<D> {
             driver.listen(ListenerId(listener));
         }
         let epoch_base = driver.random();
-        let core = Core::new(config, port, driver.now(), epoch_base);
+        let mut core = Core::new(config, port, driver.now(), epoch_base);
+        core.hub.outboxes.reserve(driver.slots());
+        core.wheel.reserve(driver.slots());
         Shard {
             driver,
             core,

@@ -216,14 +216,6 @@ impl Core {
         }
     }
 
-    /// An echo has gone out: there may be room to read again.
-    pub(crate) fn echo_went(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
-        if speaking.paused && speaking.place == Place::Echo && !self.is_full(id, &speaking) {
-            self.resume(id, &mut speaking);
-        }
-        Mode::Speaking(speaking)
-    }
-
     fn resume(&mut self, id: ConnId, speaking: &mut Speaking) {
         speaking.paused = false;
         // It could not be heard while it was paused.

@@ -45,6 +45,11 @@ impl Wheel {
         }
     }
 
+    /// Sets room aside for so many slots, which is not touched before it is used.
+    pub(crate) fn reserve(&mut self, slots: u32) {
+        self.links.reserve_exact((slots as usize).saturating_sub(self.links.len()));
+    }
+
     /// Lets `slot`'s timer fire at `deadline`, in place of any earlier wish.
     pub fn set(&mut self, slot: u32, deadline: Time) {
         self.clear(slot);

@@ -52,7 +52,9 @@ impl Channels {
     }
 
     pub(crate) fn open(&mut self, name: Name, form: Form) -> ChannelId {
-        let channel = Channel { name, form, live: false, members: Vec::new(), unconfirmed: 0, behind: false };
+        // Where each connection has a topic of its own, there is one member.
+        let members = Vec::with_capacity(1);
+        let channel = Channel { name, form, live: false, members, unconfirmed: 0, behind: false };
         ChannelId(self.channels.insert(channel))
     }
 

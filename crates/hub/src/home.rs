@@ -269,6 +269,8 @@ impl<E: Encode> Home<E> {
         let Some(topic) = self.topics.get_mut(key) else { return };
         debug_assert!(topic.drafts.is_empty(), "a newcomer hears what is ordered after it, not before");
         topic.audiences.retain(|other| (other.form, other.shard) != (audience.form, audience.shard));
+        // Most topics are heard by one shard in one form.
+        topic.audiences.reserve_exact(usize::from(topic.audiences.is_empty()));
         let place = topic.audiences.partition_point(|other| other.form <= audience.form);
         topic.audiences.insert(place, audience);
         self.release(key);

@@ -137,6 +137,12 @@ impl Outboxes {
         self.now_millis = (now.as_nanos() / 1_000_000) as u32;
     }
 
+    /// Sets room aside for so many slots. It is not touched before it is used; but tables that grow by being copied leave
+    /// their earlier selves behind in the allocator.
+    pub fn reserve(&mut self, slots: u32) {
+        self.table.reserve_exact((slots as usize).saturating_sub(self.table.len()));
+    }
+
     /// Makes sure `slot` has an empty outbox; called when a connection moves in.
     pub fn open(&mut self, slot: u32) {
         let index = slot as usize;
