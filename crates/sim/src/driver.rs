@@ -6,16 +6,19 @@
 //! order between connections, and after a close some of what was on its way still arrives. A caller that breaks the
 //! contract ends the run with a panic that names the seed.
 
+mod bell;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moongate_io::{
-    Bell, Bytes, CHAIN_SEGMENTS_MAX, Chain, ConnId, ConnectFault, Counters, Driver, Event, Inbound, Lease,
+    Bytes, CHAIN_SEGMENTS_MAX, Chain, ConnId, ConnectFault, Counters, Driver, Event, Inbound, Lease,
     ListenerId, Loan, Remote, SendFault, Ticket, Time,
 };
+
+pub use bell::SimBell;
 
 use crate::net::{Due, End, Net, WireId};
 use crate::rng::Rng;
@@ -35,16 +38,6 @@ pub struct DriverPlan {
     pub split_reads: usize,
     /// Of a hundred completions, how many come late.
     pub late: usize,
-}
-
-/// A shard's bell.
-#[derive(Default)]
-pub struct SimBell(AtomicBool);
-
-impl Bell for SimBell {
-    fn ring(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// What the last [`Driver::wait`] was about.
@@ -632,7 +625,7 @@ impl Driver for SimDriver {
         self.take_back();
         let enough = events.len() + budget;
 
-        if self.bell.0.swap(false, Ordering::Relaxed) {
+        if self.bell.heard() {
             events.push(Event::Bell);
         }
         while events.len() < enough && self.accept(events) && self.rng.chance(90) {}
