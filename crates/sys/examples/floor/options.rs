@@ -10,7 +10,7 @@ The floor: sends what is said on a path to all who opened it, by bare batched se
 
   --listen ADDRESS      where; port 0 (the default, on 127.0.0.1) takes a free one. Printed at the start.
   --threads N           one ring each, on one port by SO_REUSEPORT; each on a CPU of its own if there are enough (1)
-  --collect W           wait until W messages of a path have come; what stays incomplete for 20 ms goes out as it is
+  --collect W           wait until W messages of a path have come; what stays incomplete goes out after a pause
   --sends K             and send them as K sends for each subscriber, such as 1 or 1.4 (1)
                         Without --collect all that has come by a turn of the loop goes out as one send each.
   --unsent-bytes BYTES  TCP_NOTSENT_LOWAT of each connection (131072, the gateway's default)

@@ -20,8 +20,8 @@ use crate::options::{Pace, pace_of};
 use crate::peer::{Ending, Mode, Peer, Sending};
 use crate::speech::{self, Request};
 
-/// How long a window may stay incomplete.
-const PATIENCE: Duration = Duration::from_millis(20);
+/// How long a window may stay incomplete while nobody says or is sent anything: only what is said last waits so long.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How many times a turn asks the kernel for what else is ready, so that it goes out together.
 const GATHER_MAX: u32 = 16;
@@ -87,7 +87,7 @@ pub(crate) struct Worker {
     groups: Vec<Group>,
     /// Groups in which something was said that is not sealed.
     spoken: Vec<u32>,
-    /// Since when one of them waits for its window to be complete.
+    /// Since when one of them waits for its window to be complete, and nothing else happens.
     incomplete_since: Option<Instant>,
     /// Groups that are swept, one after the other.
     sweeping: VecDeque<u32>,
@@ -168,7 +168,7 @@ impl Worker {
             }
         }
         self.incomplete_since = match self.incomplete_since {
-            Some(since) if collecting && !hurry => Some(since),
+            Some(since) if collecting && !hurry && self.sweeping.is_empty() => Some(since),
             _ => collecting.then(Instant::now),
         };
         self.spoken = waiting;
@@ -380,6 +380,7 @@ impl Worker {
                     if !group.is_pending() {
                         self.spoken.push(path);
                     }
+                    self.incomplete_since = None;
                     group.say(opcode, payload);
                     self.setup.figures[self.setup.index].messages.add(1);
                 }
