@@ -281,13 +281,15 @@ impl Engine {
         }
     }
 
-    /// Reads on where more may lie than was read. Whether there is still more.
+    /// Reads on where more may lie than was read, if it may anywhere: what came may be what the scenario waits for.
     fn read_on(&mut self) -> bool {
-        for index in self.links.take_ready() {
+        let ready = self.links.take_ready();
+        let any = !ready.is_empty();
+        for index in ready {
             self.links.get(index).readable = false;
             self.read(index, true);
         }
-        self.links.is_any_ready()
+        any
     }
 
     /// Reads; `closing`: the end of the stream may be due, so that a short read is not the last.

@@ -107,10 +107,6 @@ impl Links {
         self.ready.push(link);
     }
 
-    pub(crate) fn is_any_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
     pub(crate) fn take_dirty(&mut self) -> Vec<u32> {
         mem::take(&mut self.dirty)
     }
