@@ -429,7 +429,9 @@ impl Plan {
     fn invite_socket(&mut self, place: Place, bytes_max: usize, rng: &mut Rng) {
         let scenario = self.scenario;
         let leave = if rng.chance(scenario.leaving) {
-            rng.pick(&[Leave::Close, Leave::Close, Leave::HalfClose, Leave::Reset, Leave::Vanish])
+            // Nobody can know that who vanishes does not read slowly, so what is said to it is cut.
+            let leave = rng.pick(&[Leave::Close, Leave::Close, Leave::HalfClose, Leave::Reset, Leave::Vanish]);
+            if scenario.steady && leave == Leave::Vanish { Leave::Close } else { leave }
         } else {
             Leave::Stays
         };
