@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Finds the knee: the highest rate at which a gateway of its own still delivers everything in time. The rate rises by half
 # until something gives (a loss, the time limit, the gateway's core, or this tool itself), then the last step is halved
-# three times. Fills in loadtest/scripts/capacity.md: the report is target/capacity/capacity.md, with charts in capacity.html.
+# three times. Fills in loadtest/scripts/capacity.template: the report is target/capacity/capacity.md, with charts in capacity.html.
 #
 #   loadtest/scripts/capacity.sh [--subscribers N] [--size BYTES] [--p99-ms MS] [--seconds S] [--start RATE]
 #
@@ -131,7 +131,7 @@ awk -v rows="${rows%$'\n'}" \
             $0 = substr($0, 1, RSTART - 1) values[name] substr($0, RSTART + RLENGTH)
         }
         print
-    }' loadtest/scripts/capacity.md >"$out/capacity.md"
+    }' loadtest/scripts/capacity.template >"$out/capacity.md"
 echo
 echo "$result"
 echo "$why"
