@@ -93,7 +93,7 @@ tool() {
 # sends_per_window RUN: how often the gateway sends to each subscriber per window of messages in this run.
 sends_per_window() {
     local words subscribers window before after audience
-    read -ra words <<<"$1"
+    read -ra words <<<"$(sed -E 's/--duration [0-9.]+//' <<<"$1")"
     subscribers=$(sed -nE 's/.*--subscribers ([0-9]+).*/\1/p' <<<"$1")
     window=$(sed -nE 's/.*--window ([0-9]+).*/\1/p' <<<"$1")
     audience=$((subscribers + 1))

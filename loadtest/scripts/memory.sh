@@ -26,7 +26,8 @@ for server in "${servers[@]}"; do
         cat "$log" >&2
         exit 1
     }
-    sed -nE 's/^ +([-0-9]+) bytes RSS, ([-0-9]+) bytes PSS per connection.*/\1 \2/p; s/^ +([-0-9]+) bytes kernel slab.*/\1/p' "$log" |
-        tr '\n' ' ' | { read -r rss pss slab && printf '%-26s%14s%14s%14s\n' "$server" "$rss" "$pss" "$slab"; }
+    rss=$(sed -nE 's/^ +([-0-9]+) bytes RSS.*/\1/p' "$log") pss=$(sed -nE 's/.* ([-0-9]+) bytes PSS.*/\1/p' "$log")
+    slab=$(sed -nE 's/^ +([-0-9]+) bytes kernel slab.*/\1/p' "$log")
+    printf '%-26s%14s%14s%14s\n' "$server" "$rss" "$pss" "$slab"
     stop_all
 done

@@ -61,7 +61,9 @@ async fn answer(
             unreachable!("that is what was served");
         };
         let (read, write) = parts.io.into_inner().into_split();
-        let read = Cursor::new(parts.read_buf).chain(read);
+        // A copy: what hyper has read so far is a slice of its whole buffer, which would live as long.
+        let read = Cursor::new(Bytes::copy_from_slice(&parts.read_buf)).chain(read);
+        drop(parts.read_buf);
         let (reader, writer) = after_handshake_split(read, Corked::new(write), Role::Server);
         let _ = serve(reader, writer, &path, &rooms).await;
     });
