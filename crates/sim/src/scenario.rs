@@ -430,7 +430,8 @@ impl Plan {
         let scenario = self.scenario;
         let leave = if rng.chance(scenario.leaving) {
             // Nobody can know that who vanishes does not read slowly, so what is said to it is cut.
-            let leave = rng.pick(&[Leave::Close, Leave::Close, Leave::HalfClose, Leave::Reset, Leave::Vanish]);
+            let leave =
+                rng.pick(&[Leave::Close, Leave::Close, Leave::HalfClose, Leave::Reset, Leave::Vanish]);
             if scenario.steady && leave == Leave::Vanish { Leave::Close } else { leave }
         } else {
             Leave::Stays
