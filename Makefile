@@ -12,7 +12,7 @@ FROM ?= 0
 # How long `make fuzz` spends on each target, and on which: all, or those named.
 MINUTES ?= 10
 TARGET ?=
-# What `make load` runs: fanout, echo or idle, with any of its options.
+# What `make load` runs: a scenario of the load tool, with any of its options.
 LOAD ?= fanout
 # What `make bench` runs: all, or those whose name contains this.
 BENCH ?=
@@ -95,6 +95,6 @@ fuzz: ## Fuzz every target, or TARGET="head hub", for MINUTES=10 each; what is f
 bench: ## The micro-benchmarks, with a table of ratios at the end; BENCH=name picks some.
 	@benches/run $(BENCH)
 
-load: ## A load scenario on a gateway of its own: LOAD="fanout|echo|idle [options]".
+load: ## A load scenario on a gateway of its own: LOAD="fanout|echo|idle|storm|… [options]".
 	cargo build --release -p moongate -p moongate-load
 	loadtest/scripts/with-gateway target/release/moongate-load $(LOAD)
