@@ -391,7 +391,13 @@ impl Stage {
     pub(super) fn sample(&mut self, name: &str, labels: &[&str]) -> f64 {
         assert!(self.control.ask(0, Ask::Snapshot).is_ok());
         self.tick();
-        let Some((_, moongate_hub::Tell::Snapshot(shot))) = self.control.next_tell() else { panic!() };
+        let shot = loop {
+            match self.control.next_tell() {
+                Some((_, moongate_hub::Tell::Snapshot(shot))) => break shot,
+                Some(_) => {}
+                None => panic!("a snapshot was asked for"),
+            }
+        };
         let mut samples = shot.samples.iter().filter(|sample| {
             sample.name == name && labels.iter().all(|label| sample.labels.iter().any(|(_, is)| is == label))
         });
