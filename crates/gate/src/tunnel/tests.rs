@@ -1,19 +1,17 @@
 //! Every state a request for an upstream can be in, and what ends it, with a driver that does what the test says.
 
 mod answers;
-mod stage;
 
 use std::time::Duration;
 
 use moongate_io::{ConnId, ConnectFault, Inbound, Remote};
-use stage::{BUFFER, CLOSE, Call, IDLE, Stage};
+
+use crate::stage::{BUFFER, CLOSE, Call, IDLE, SWITCHED, Stage, UPGRADE};
 
 const ROUTES: &str = "/t tunnel 10.0.0.1:1 upgrade=acme/2 connect_timeout=4s answer_timeout=20s idle_timeout=60s; \
      /p tunnel 10.0.0.2:2 http=pass answer_timeout=20s idle_timeout=60s; \
      /m tunnel 10.0.0.3:3,10.0.0.4:4,unix:/run/app connect_timeout=6s upgrade=acme/2; \
      /n tunnel nowhere.test:80 upgrade=acme/2";
-const UPGRADE: &str = "GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: acme/2\r\n\r\n";
-const SWITCHED: &str = "HTTP/1.1 101 Over\r\nConnection: upgrade\r\nUpgrade: acme/2\r\n\r\n";
 
 fn upgrade(path: &str) -> String {
     UPGRADE.replace("/t", path)

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use moongate_io::{ConnId, Inbound};
 
-use super::stage::{Call, IDLE, Stage};
-use super::{ROUTES, UPGRADE, assert_refused, leaves, post};
+use super::{ROUTES, assert_refused, leaves, post};
+use crate::stage::{Call, IDLE, Stage, UPGRADE};
 
 /// H3, H15: an ordinary answer is relayed, and nothing of either connection is used again.
 #[test]
