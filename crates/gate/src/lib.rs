@@ -20,6 +20,8 @@ mod leave;
 mod post;
 mod shard;
 mod speak;
+#[cfg(test)]
+mod stage;
 mod tunnel;
 mod wheel;
 
