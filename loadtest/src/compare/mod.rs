@@ -38,6 +38,7 @@ const PLAN_HELP: &str = r#"A plan is a TOML file:
   name = "moongate"
   address = "127.0.0.1:8080"
   pid = 1234                     # by default the process that listens there
+  with = [1235]                  # processes that take part beside it
   version = "0.1.0"              # for the result
   options = "--threads 2"        # for every run; a text or a list
   may-lose = true                # its losses are counted, but no failure

@@ -36,6 +36,9 @@ pub(crate) struct Variant {
     pub(super) address: String,
     /// Its process; by default the one that listens there.
     pub(super) pid: Option<u32>,
+    /// Processes that take part beside it, such as the upstream behind a tunnel.
+    #[serde(default)]
+    with: Vec<u32>,
     /// What it calls itself.
     pub(super) version: Option<String>,
     /// Options for every scenario.
@@ -200,7 +203,9 @@ impl Measure {
         words.push(variant.address.clone());
         words.extend(variant.options.list());
         words.extend(self.options.get(&variant.name).map(Words::list).unwrap_or_default());
-        words.extend(variant.pid.into_iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]));
+        let processes = variant.pid.iter().map(|pid| ("--pid", pid));
+        let processes = processes.chain(variant.with.iter().map(|pid| ("--with", pid)));
+        words.extend(processes.flat_map(|(option, pid)| [option.to_owned(), pid.to_string()]));
         words
     }
 }
@@ -218,6 +223,7 @@ pub(super) mod tests {
         name = "moongate"
         address = "127.0.0.1:8080"
         pid = 42
+        with = [7, 8]
         version = "0.1.0"
 
         [[variant]]
@@ -257,14 +263,17 @@ pub(super) mod tests {
         assert_eq!(
             commands(&plan.measure[0]),
             [
-                "fanout --subscribers 100 127.0.0.1:8080 --pid 42",
+                "fanout --subscribers 100 127.0.0.1:8080 --pid 42 --with 7 --with 8",
                 "fanout --subscribers 100 127.0.0.1:8081 --dialect raw --sends 1",
                 "fanout --subscribers 100 127.0.0.1:8082",
             ]
         );
         assert_eq!(
             commands(&plan.measure[1]),
-            ["echo --connections 64 127.0.0.1:8080 --pid 42", "tunnel --path /echo 127.0.0.1:8082"]
+            [
+                "echo --connections 64 127.0.0.1:8080 --pid 42 --with 7 --with 8",
+                "tunnel --path /echo 127.0.0.1:8082",
+            ]
         );
         let references: Vec<_> = plan.measure.iter().map(|measure| plan.reference_of(measure)).collect();
         assert_eq!(references, ["floor", "rival"]);
