@@ -6,12 +6,17 @@
 
 mod bell;
 mod buffers;
+mod chains;
+mod clock;
+mod epoll;
 mod listener;
 pub mod machine;
+mod pool;
 mod probe;
 mod uring;
 
 pub use bell::EventBell;
+pub use epoll::{Epoll, EpollConfig};
 pub use listener::{BindError, Listener, SocketOptions, bind};
 pub use probe::{Feature, Missing, Probed, probe};
 pub use uring::{SetupError, Uring, UringConfig};

@@ -45,6 +45,8 @@ pub enum Feature {
     DirectClose,
     /// Reading an eventfd.
     Bell,
+    /// An epoll that watches a bell and listeners.
+    Epoll,
 }
 
 impl fmt::Display for Feature {
@@ -60,6 +62,7 @@ impl fmt::Display for Feature {
             Feature::DirectAccept => "accepting into a direct descriptor",
             Feature::DirectClose => "closing a direct descriptor",
             Feature::Bell => "reading an eventfd through the ring",
+            Feature::Epoll => "an epoll",
         })
     }
 }
