@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moongate_hub::{OutboxLimits, OutboxPolicy};
-use moongate_sys::{SocketOptions, UringConfig};
+use moongate_sys::{Choice, EpollConfig, SocketOptions, UringConfig};
 use moongate_wire::decide::Policy;
 use moongate_wire::scan::HeadLimits;
 
@@ -29,12 +29,22 @@ pub(crate) fn sockets(settings: &Settings) -> SocketOptions {
     }
 }
 
-/// For the ring of `shard`.
-pub(crate) fn ring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfig {
+/// For the driver of `shard` on epoll.
+pub(crate) fn epoll(settings: &Settings, plan: &Plan, shard: usize) -> EpollConfig {
+    EpollConfig {
+        recv_buffers: recv_buffers(settings),
+        recv_buffer_size: narrow(settings.recv_buffer_size),
+        slots: plan.slots,
+        cpu: plan.cpus[shard],
+    }
+}
+
+/// For the driver of `shard` on io_uring.
+pub(crate) fn uring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfig {
     UringConfig {
         ring_entries: settings.ring_entries,
         completion_entries: plan.completion_entries,
-        recv_buffers: u16::try_from(settings.recv_buffers).unwrap_or(u16::MAX),
+        recv_buffers: recv_buffers(settings),
         recv_buffer_size: narrow(settings.recv_buffer_size),
         slots: plan.slots,
         cpu: plan.cpus[shard],
@@ -90,14 +100,20 @@ fn policy(settings: &Settings) -> Policy {
 }
 
 /// For the control thread.
-pub(crate) fn control(settings: &Settings) -> moongate_control::Config {
+pub(crate) fn control(settings: &Settings, choice: &Choice) -> moongate_control::Config {
     moongate_control::Config {
         token: settings.control_token.as_ref().map(Secret::reveal).map(str::to_owned),
         origins: settings.control_origins.clone(),
         hosts: settings.control_hosts.clone(),
         message_bytes_max: settings.message_bytes_max,
         limits: moongate_control::Limits::default(),
+        driver: moongate_control::Driver { name: choice.kind.name(), reason: choice.reason.clone() },
     }
+}
+
+/// The table of settings allows no more than a ring of buffers can have.
+fn recv_buffers(settings: &Settings) -> u16 {
+    u16::try_from(settings.recv_buffers).unwrap_or(u16::MAX)
 }
 
 /// Sizes whose kind in the table keeps them below 4 GiB.

@@ -14,6 +14,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::bell::EventBell;
 use crate::buffers::Buffers;
+use crate::machine::kernel_release;
 use crate::uring::ring;
 
 /// The first kernel that has everything.
@@ -67,13 +68,6 @@ impl fmt::Display for Feature {
     }
 }
 
-/// What was found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Probed {
-    /// The kernel's release, as uname(2) tells it.
-    pub kernel: String,
-}
-
 /// What is missing; its text says why and what to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Missing {
@@ -99,11 +93,17 @@ impl Missing {
         self.feature
     }
 
+    /// What is missing and what the kernel says, without advice.
+    pub fn cause(&self) -> String {
+        let error = io::Error::from_raw_os_error(self.errno);
+        format!("the kernel does not give us {} ({error})", self.feature)
+    }
+
     /// Why, and what to do about it.
     fn advice(&self) -> String {
         const FILTER: &str = "a seccomp filter or security module forbids io_uring, as container runtimes do by \
             default: allow the calls io_uring_setup, io_uring_enter and io_uring_register for this container \
-            (Docker: --security-opt seccomp=<profile that allows them>)";
+            (Docker: --security-opt seccomp=packaging/seccomp/moongate.json, see docs/containers.md)";
         let kernel = &self.kernel;
         let old = version(kernel).is_some_and(|version| version < KERNEL_MIN);
         match (self.errno, self.disabled) {
@@ -133,22 +133,20 @@ impl Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let error = io::Error::from_raw_os_error(self.errno);
-        write!(f, "the kernel does not give us {} ({error}): {}", self.feature, self.advice())
+        write!(f, "{}: {}", self.cause(), self.advice())
     }
 }
 
 impl std::error::Error for Missing {}
 
 /// Tries everything that [`crate::Uring`] needs.
-pub fn probe() -> Result<Probed, Missing> {
+pub fn probe() -> Result<(), Missing> {
     // A ring belongs to its thread, and so does what it leaves behind.
     let trial = thread::Builder::new().name("probe".into()).spawn(try_everything);
     match trial {
-        Ok(thread) => thread.join().expect("a probe reports instead of panicking")?,
-        Err(error) => return Err(Missing::new(Feature::Ring, &error)),
+        Ok(thread) => thread.join().expect("a probe reports instead of panicking"),
+        Err(error) => Err(Missing::new(Feature::Ring, &error)),
     }
-    Ok(Probed { kernel: kernel_release() })
 }
 
 fn try_everything() -> Result<(), Missing> {
@@ -260,11 +258,6 @@ impl Trial {
     }
 }
 
-fn kernel_release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".into(), |text| text.trim().into())
-}
-
 /// The first two numbers of a release such as `6.18.4-arch1`.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -277,8 +270,8 @@ mod tests {
 
     #[test]
     fn n9_this_kernel_has_everything() {
-        let found = probe().unwrap_or_else(|missing| panic!("{missing}"));
-        assert!(version(&found.kernel) >= Some(KERNEL_MIN));
+        probe().unwrap_or_else(|missing| panic!("{missing}"));
+        assert!(version(&kernel_release()) >= Some(KERNEL_MIN));
     }
 
     #[test]

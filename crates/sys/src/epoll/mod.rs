@@ -12,6 +12,7 @@ mod send;
 mod slots;
 
 use std::collections::VecDeque;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -117,11 +118,9 @@ impl Epoll {
         if let Some(cpu) = config.cpu {
             machine::pin(cpu).map_err(|error| SetupError::Pin { cpu, error })?;
         }
-        let missing = |error: Errno| Missing::new(Feature::Epoll, &error.into());
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(missing)?;
-        // Edge-triggered, so that every ring is told and nobody has to read what adds up.
-        epoll::add(&epoll, bell, Source::Bell.encode(), EventFlags::IN | EventFlags::ET).map_err(missing)?;
-        let acceptors = Acceptors::new(listeners).map_err(|error| Missing::new(Feature::Epoll, &error))?;
+        let missing = |error| Missing::new(Feature::Epoll, &error);
+        let epoll = open(bell).map_err(missing)?;
+        let acceptors = Acceptors::new(listeners).map_err(missing)?;
         Ok(Epoll {
             epoll,
             ready: Vec::with_capacity(BATCH),
@@ -274,6 +273,20 @@ impl Driver for Epoll {
             ..self.counters
         }
     }
+}
+
+/// Whether there can be one here: there can, unless no file may be opened or something forbids even this.
+pub(crate) fn probe() -> Result<(), Missing> {
+    let opened = EventBell::new().and_then(|bell| open(&bell));
+    opened.map(drop).map_err(|error| Missing::new(Feature::Epoll, &error))
+}
+
+/// An epoll that tells of the bell.
+fn open(bell: &EventBell) -> io::Result<OwnedFd> {
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    // Edge-triggered, so that every ring is told and nobody has to read what adds up.
+    epoll::add(&epoll, bell, Source::Bell.encode(), EventFlags::IN | EventFlags::ET)?;
+    Ok(epoll)
 }
 
 fn check(config: &EpollConfig) -> Result<(), SetupError> {
