@@ -17,8 +17,12 @@ READY = re.compile(r'\bready\b.*?\blisten"?[=:]"?([^\s"]+)"?.*?\bcontrol"?[=:]"?
 # How long anything may take that has no time of its own: long enough for a busy machine with two cores.
 PATIENCE = 30.0
 
+# What drives the gateways under test, unless a test says so itself.
+DRIVER = os.environ.get("DRIVER") or "auto"
+
 # Quick to start and to stop; every test may say otherwise. Two shards, so that most topics have subscribers away from home.
 USUAL = {
+    "DRIVER": DRIVER,
     "LISTEN": "127.0.0.1:0",
     "CONTROL": "127.0.0.1:0",
     "SHARDS": "2",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moongate_hub::{OutboxLimits, OutboxPolicy};
-use moongate_sys::{Choice, EpollConfig, SocketOptions, UringConfig};
+use moongate_sys::{Choice, EpollConfig, SocketOptions, TokioUringConfig, UringConfig};
 use moongate_wire::decide::Policy;
 use moongate_wire::scan::HeadLimits;
 
@@ -26,6 +26,18 @@ pub(crate) fn sockets(settings: &Settings) -> SocketOptions {
         notsent_lowat: narrow(settings.send_unsent_bytes_max),
         user_timeout: settings.tcp_user_timeout,
         backlog: BACKLOG,
+    }
+}
+
+/// For the driver of `shard` on tokio-uring.
+pub(crate) fn tokio_uring(settings: &Settings, plan: &Plan, shard: usize) -> TokioUringConfig {
+    TokioUringConfig {
+        ring_entries: settings.ring_entries,
+        completion_entries: plan.completion_entries,
+        recv_buffers: recv_buffers(settings),
+        recv_buffer_size: narrow(settings.recv_buffer_size),
+        slots: plan.slots,
+        cpu: plan.cpus[shard],
     }
 }
 

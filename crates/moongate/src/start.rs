@@ -17,7 +17,8 @@ use moongate_gate::Shard;
 use moongate_hub::{Bell, HashKey, Mesh, ShardPort};
 use moongate_io::Driver;
 use moongate_sys::{
-    BindError, Choice, DriverKind, Epoll, EventBell, Listener, NoDriver, SetupError, Uring, choose, machine,
+    BindError, Choice, DriverKind, Epoll, EventBell, Listener, NoDriver, SetupError, TokioUring, Uring,
+    choose, machine,
 };
 use tracing::{error, info, warn};
 
@@ -252,7 +253,9 @@ fn start_shards(
     let (built_by, built) = mpsc::channel();
     let (stopped_by, stopped) = mpsc::channel();
     for (number, ((port, listeners), bell)) in ports.into_iter().zip(listeners).zip(bells).enumerate() {
-        let (uring, epoll) = (rooms::uring(settings, plan, number), rooms::epoll(settings, plan, number));
+        let uring = rooms::uring(settings, plan, number);
+        let tokio_uring = rooms::tokio_uring(settings, plan, number);
+        let epoll = rooms::epoll(settings, plan, number);
         let config = rooms::gate(settings, plan);
         let (built_by, stopped_by) = (built_by.clone(), stopped_by.clone());
         thread::Builder::new()
@@ -260,13 +263,11 @@ fn start_shards(
             .spawn(move || {
                 // The table of settings allows far fewer.
                 let count = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
+                let run = Run { listeners: count, config, port, built: built_by };
                 match driver {
-                    DriverKind::Uring => {
-                        run_shard(Uring::new(&uring, listeners, &bell), count, config, port, &built_by);
-                    }
-                    DriverKind::Epoll => {
-                        run_shard(Epoll::new(&epoll, listeners, &bell), count, config, port, &built_by);
-                    }
+                    DriverKind::Uring => run.on(Uring::new(&uring, listeners, &bell)),
+                    DriverKind::TokioUring => run.on(TokioUring::new(&tokio_uring, listeners, &bell)),
+                    DriverKind::Epoll => run.on(Epoll::new(&epoll, listeners, &bell)),
                 }
                 // Whoever listened may have ended already; then nobody waits for this.
                 let _ = stopped_by.send(());
@@ -281,22 +282,26 @@ fn start_shards(
     Ok(stopped)
 }
 
-/// The life of a shard's thread, on which its driver was built because it belongs to it.
-fn run_shard<D: Driver>(
-    driver: Result<D, SetupError>,
+/// The life of a shard's thread.
+struct Run {
     listeners: u16,
     config: moongate_gate::Config,
     port: ShardPort,
-    built: &Sender<Result<(), SetupError>>,
-) {
-    match driver {
-        Ok(driver) => {
-            let mut shard = Shard::new(driver, listeners, config, port);
-            let _ = built.send(Ok(()));
-            shard.run();
-        }
-        Err(error) => {
-            let _ = built.send(Err(error));
+    built: Sender<Result<(), SetupError>>,
+}
+
+impl Run {
+    /// Runs the shard on `driver`, which was built on this thread because it belongs to it.
+    fn on<D: Driver>(self, driver: Result<D, SetupError>) {
+        match driver {
+            Ok(driver) => {
+                let mut shard = Shard::new(driver, self.listeners, self.config, self.port);
+                let _ = self.built.send(Ok(()));
+                shard.run();
+            }
+            Err(error) => {
+                let _ = self.built.send(Err(error));
+            }
         }
     }
 }

@@ -4,24 +4,28 @@ use std::fmt;
 
 use crate::epoll;
 use crate::probe::{self, Missing};
+use crate::tokio_uring;
 
 /// A way of talking to the kernel.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum DriverKind {
     /// [`crate::Uring`].
     Uring,
+    /// [`crate::TokioUring`].
+    TokioUring,
     /// [`crate::Epoll`].
     Epoll,
 }
 
 impl DriverKind {
     /// All of them, the best first.
-    pub const ALL: [DriverKind; 2] = [DriverKind::Uring, DriverKind::Epoll];
+    pub const ALL: [DriverKind; 3] = [DriverKind::Uring, DriverKind::TokioUring, DriverKind::Epoll];
 
     /// What it is called.
     pub const fn name(self) -> &'static str {
         match self {
             DriverKind::Uring => "uring",
+            DriverKind::TokioUring => "tokio-uring",
             DriverKind::Epoll => "epoll",
         }
     }
@@ -30,6 +34,10 @@ impl DriverKind {
     pub const fn lacks(self) -> &'static str {
         match self {
             DriverKind::Uring => "nothing",
+            DriverKind::TokioUring => {
+                "multishot receive and buffer rings, so an idle connection costs some hundred bytes more; direct \
+                 descriptors, so every connection is an open file"
+            }
             DriverKind::Epoll => {
                 "a ring, so every read, send and accept is a system call of its own; direct descriptors, so every \
                  connection is an open file"
@@ -42,7 +50,7 @@ impl DriverKind {
     pub const fn opens_files(self) -> bool {
         match self {
             DriverKind::Uring => false,
-            DriverKind::Epoll => true,
+            DriverKind::TokioUring | DriverKind::Epoll => true,
         }
     }
 
@@ -53,6 +61,7 @@ impl DriverKind {
     pub fn probe(self) -> Result<(), Missing> {
         match self {
             DriverKind::Uring => probe::probe(),
+            DriverKind::TokioUring => tokio_uring::probe(),
             DriverKind::Epoll => epoll::probe(),
         }
     }
@@ -152,7 +161,8 @@ mod tests {
             assert_eq!(choice.passed_over.len(), broken.len());
         };
         check(&[], DriverKind::Uring);
-        check(&[DriverKind::Uring], DriverKind::Epoll);
+        check(&[DriverKind::Uring], DriverKind::TokioUring);
+        check(&[DriverKind::Uring, DriverKind::TokioUring], DriverKind::Epoll);
     }
 
     #[test]

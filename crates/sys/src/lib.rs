@@ -14,8 +14,10 @@ mod listener;
 pub mod machine;
 mod pool;
 mod probe;
+mod tokio_uring;
 mod uring;
 
+pub use crate::tokio_uring::{TokioUring, TokioUringConfig};
 pub use bell::EventBell;
 pub use choice::{Choice, DriverKind, NoDriver, choose};
 pub use epoll::{Epoll, EpollConfig};

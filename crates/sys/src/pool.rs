@@ -19,8 +19,8 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Buffer {
-    /// Empty until the buffer first goes out.
-    bytes: Box<[u8]>,
+    /// Empty until the buffer first goes out, and while an operation owns it.
+    bytes: Vec<u8>,
     /// The length it is lent with, or [`HOME`].
     lent: u32,
 }
@@ -29,7 +29,7 @@ impl Pool {
     /// `count` buffers of `size` bytes each, at least one of both.
     pub(crate) fn new(count: u16, size: u32) -> Pool {
         assert!(count > 0 && size > 0, "checked by the configuration");
-        let buffers = (0..count).map(|_| Buffer { bytes: Box::default(), lent: HOME }).collect();
+        let buffers = (0..count).map(|_| Buffer { bytes: Vec::new(), lent: HOME }).collect();
         Pool { buffers, home: (0..u32::from(count)).rev().collect(), size: size as usize }
     }
 
@@ -56,9 +56,7 @@ impl Pool {
     ) -> Result<Option<Lease>, E> {
         let number = *self.home.last().expect("whoever reads has seen that a buffer is at home");
         let buffer = &mut self.buffers[number as usize];
-        if buffer.bytes.is_empty() {
-            buffer.bytes = vec![0; self.size].into_boxed_slice();
-        }
+        buffer.bytes.resize(self.size, 0);
         let len = read(&mut buffer.bytes)?;
         assert!(len <= self.size, "a read fills no more than its buffer");
         if len == 0 {
@@ -67,6 +65,28 @@ impl Pool {
         self.home.pop();
         buffer.lent = len as u32;
         Ok(Some(Lease::new(number, len as u32)))
+    }
+
+    /// Hands a buffer to an operation, empty and with room for its size. There must be one at home.
+    pub(crate) fn take(&mut self) -> Taken {
+        let number = self.home.pop().expect("whoever reads has seen that a buffer is at home");
+        let mut bytes = std::mem::take(&mut self.buffers[number as usize].bytes);
+        bytes.clear();
+        bytes.reserve_exact(self.size);
+        Taken { number, bytes }
+    }
+
+    /// Lends what an operation has filled; nothing if it has filled nothing.
+    pub(crate) fn lend_taken(&mut self, taken: Taken) -> Option<Lease> {
+        let Taken { number, bytes } = taken;
+        let buffer = &mut self.buffers[number as usize];
+        buffer.bytes = bytes;
+        if buffer.bytes.is_empty() {
+            self.home.push(number);
+            return None;
+        }
+        buffer.lent = buffer.bytes.len() as u32;
+        Some(Lease::new(number, buffer.lent))
     }
 
     /// The bytes of a lease.
@@ -83,6 +103,14 @@ impl Pool {
         buffer.lent = HOME;
         self.home.push(lease.buffer());
     }
+}
+
+/// A buffer that an operation owns.
+#[derive(Debug)]
+#[must_use = "a buffer that does not come back is lost"]
+pub(crate) struct Taken {
+    number: u32,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Drop for Pool {
@@ -128,6 +156,19 @@ mod tests {
         assert_eq!(lend(&mut pool, b""), None);
         assert_eq!(pool.lend(|_| Err("no")), Err("no"));
         assert_eq!(pool.home(), 1);
+    }
+
+    #[test]
+    fn n7_an_operation_owns_its_buffer_until_it_is_lent() {
+        let mut pool = Pool::new(2, 8);
+        let (mut full, empty) = (pool.take(), pool.take());
+        assert_eq!((pool.home(), full.bytes.capacity() >= 8), (0, true));
+        full.bytes.extend_from_slice(b"hello");
+        assert_eq!(pool.lend_taken(empty), None);
+        let lease = pool.lend_taken(full).expect("bytes");
+        assert_eq!(pool.bytes(&lease), b"hello");
+        pool.take_back(lease);
+        assert_eq!(pool.home(), 2);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::buffers::Buffers;
 use crate::machine::kernel_release;
 use crate::uring::ring;
 
-/// The first kernel that has everything.
+/// The first kernel that has everything for the driver on io_uring itself.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// How long one trial may take.
@@ -46,8 +46,23 @@ pub enum Feature {
     DirectClose,
     /// Reading an eventfd.
     Bell,
+    /// A ring without any flags.
+    PlainRing,
+    /// Accepting, reading and writing through it.
+    PlainOperations,
     /// An epoll that watches a bell and listeners.
     Epoll,
+}
+
+impl Feature {
+    /// The first kernel that has it, with all that its driver needs besides.
+    fn since(self) -> (u32, u32) {
+        match self {
+            Feature::Epoll => (2, 6),
+            Feature::PlainRing | Feature::PlainOperations => (5, 10),
+            _ => KERNEL_MIN,
+        }
+    }
 }
 
 impl fmt::Display for Feature {
@@ -63,6 +78,8 @@ impl fmt::Display for Feature {
             Feature::DirectAccept => "accepting into a direct descriptor",
             Feature::DirectClose => "closing a direct descriptor",
             Feature::Bell => "reading an eventfd through the ring",
+            Feature::PlainRing => "an io_uring",
+            Feature::PlainOperations => "accepting, reading and writing through an io_uring",
             Feature::Epoll => "an epoll",
         })
     }
@@ -105,7 +122,8 @@ impl Missing {
             default: allow the calls io_uring_setup, io_uring_enter and io_uring_register for this container \
             (Docker: --security-opt seccomp=packaging/seccomp/moongate.json, see docs/containers.md)";
         let kernel = &self.kernel;
-        let old = version(kernel).is_some_and(|version| version < KERNEL_MIN);
+        let (major, minor) = self.feature.since();
+        let old = version(kernel).is_some_and(|version| version < (major, minor));
         match (self.errno, self.disabled) {
             (libc::EPERM | libc::EACCES, Some(2)) => {
                 "kernel.io_uring_disabled is 2: run `sysctl -w kernel.io_uring_disabled=0`".into()
@@ -124,7 +142,7 @@ impl Missing {
                 (`ulimit -n`, systemd: LimitNOFILE=), or allow fewer connections"
                     .into()
             }
-            _ if old => format!("this kernel is {kernel}, and 6.1 or newer is needed"),
+            _ if old => format!("this kernel is {kernel}, and {major}.{minor} or newer is needed"),
             (libc::ENOSYS, _) => FILTER.into(),
             _ => format!("this kernel, {kernel}, should have it but refuses it"),
         }

@@ -12,7 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use moongate_io::{Bytes, Chain, ConnId, Driver, Event, Inbound, ListenerId, Meter, Segment};
-use moongate_sys::{Epoll, EpollConfig, EventBell, Listener, SocketOptions, Uring, UringConfig, bind};
+use moongate_sys::{
+    Epoll, EpollConfig, EventBell, Listener, SocketOptions, TokioUring, TokioUringConfig, Uring, UringConfig,
+    bind,
+};
 
 const CLIENTS: usize = 4;
 const CONNECTIONS: usize = 20_000;
@@ -89,6 +92,16 @@ fn n7_n12_nothing_is_left_of_twenty_thousand_connections() {
             UringConfig { slots: SLOTS, recv_buffers: BUFFERS, ring_entries: 128, ..UringConfig::default() };
         Uring::new(&config, listeners, &bell).unwrap()
     });
+    let tokio_uring = |listeners| {
+        let (ring_entries, completion_entries) = (128, 4096);
+        let (slots, recv_buffers, recv_buffer_size, cpu) = (SLOTS, BUFFERS, 2048, None);
+        let config =
+            TokioUringConfig { ring_entries, completion_entries, recv_buffers, recv_buffer_size, slots, cpu };
+        TokioUring::new(&config, listeners, &bell).unwrap()
+    };
+    // The first runtime leaves a pair of sockets for signals to the process, once.
+    drop(tokio_uring(Vec::new()));
+    survive(tokio_uring);
     survive(|listeners| {
         let config = EpollConfig { slots: SLOTS, recv_buffers: BUFFERS, recv_buffer_size: 2048, cpu: None };
         Epoll::new(&config, listeners, &bell).unwrap()

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use moongate_io::{Bytes, Chain, Driver, Event, Inbound, ListenerId, Segment};
 use moongate_sys::{
-    Epoll, EpollConfig, EventBell, Listener, SocketOptions, Uring, UringConfig, bind, machine,
+    Epoll, EpollConfig, EventBell, Listener, SocketOptions, TokioUring, TokioUringConfig, Uring, UringConfig,
+    bind, machine,
 };
 
 const CONNECTIONS: usize = 4096;
@@ -107,6 +108,18 @@ fn an_idle_connection_costs_little() {
             EpollConfig { slots: SLOTS, recv_buffers: BUFFERS, recv_buffer_size: BUFFER_SIZE, cpu: None };
         Epoll::new(&config, listeners, &bell).unwrap()
     });
-    println!("bytes for an idle connection: uring {uring}, epoll {epoll}");
+    let tokio_uring = cost(|listeners| {
+        let config = TokioUringConfig {
+            ring_entries: 4096,
+            completion_entries: 32_768,
+            recv_buffers: BUFFERS,
+            recv_buffer_size: BUFFER_SIZE,
+            slots: SLOTS,
+            cpu: None,
+        };
+        TokioUring::new(&config, listeners, &bell).unwrap()
+    });
+    println!("bytes for an idle connection: uring {uring}, tokio-uring {tokio_uring}, epoll {epoll}");
+    assert!(tokio_uring < 1024, "tokio-uring {tokio_uring}");
     assert!(uring <= 16 && epoll <= 16, "uring {uring}, epoll {epoll}");
 }

@@ -345,6 +345,7 @@ const ENGINE: &[Setting] = &[
             words: &[
                 ("auto", |settings| settings.driver = None),
                 ("uring", |settings| settings.driver = Some(DriverKind::Uring)),
+                ("tokio-uring", |settings| settings.driver = Some(DriverKind::TokioUring)),
                 ("epoll", |settings| settings.driver = Some(DriverKind::Epoll)),
             ],
         },

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use moongate_io::{Bytes, Chain, ConnId, Driver, Event, Inbound, ListenerId, Meter, Segment};
 use moongate_sys::{
-    Epoll, EpollConfig, EventBell, Listener, SetupError, SocketOptions, Uring, UringConfig, bind,
+    Epoll, EpollConfig, EventBell, Listener, SetupError, SocketOptions, TokioUring, TokioUringConfig, Uring,
+    UringConfig, bind,
 };
 
 /// A driver that can be built here; every case of these tests that is not about one driver's own affairs is for all.
@@ -35,11 +36,28 @@ impl Real for Epoll {
     }
 }
 
+impl Real for TokioUring {
+    fn build(
+        config: &UringConfig,
+        listeners: Vec<Listener>,
+        bell: &EventBell,
+    ) -> Result<TokioUring, SetupError> {
+        let &UringConfig { ring_entries, completion_entries, recv_buffers, recv_buffer_size, slots, cpu } =
+            config;
+        let config =
+            TokioUringConfig { ring_entries, completion_entries, recv_buffers, recv_buffer_size, slots, cpu };
+        TokioUring::new(&config, listeners, bell)
+    }
+}
+
 /// Makes every case a test, once for each driver.
 macro_rules! on_every_driver {
     ($($case:ident),+ $(,)?) => {
         mod on_uring {
             $(#[test] fn $case() { super::$case::<moongate_sys::Uring>(); })+
+        }
+        mod on_tokio_uring {
+            $(#[test] fn $case() { super::$case::<moongate_sys::TokioUring>(); })+
         }
         mod on_epoll {
             $(#[test] fn $case() { super::$case::<moongate_sys::Epoll>(); })+

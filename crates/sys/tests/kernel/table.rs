@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::common::*;
 use moongate_io::{Event, ListenerId};
-use moongate_sys::{Epoll, EventBell, SetupError, Uring, UringConfig, machine};
+use moongate_sys::{Epoll, EventBell, SetupError, TokioUring, Uring, UringConfig, machine};
 
 on_every_driver!(
     k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free,
@@ -95,11 +95,16 @@ fn what_cannot_be_built_says_why() {
         check::<D>(UringConfig { cpu: Some(8000), ..roomy() }, "cannot keep a shard on CPU 8000");
     }
     check_all::<Uring>();
+    check_all::<TokioUring>();
     check_all::<Epoll>();
     let three = UringConfig { recv_buffers: 3, ..roomy() };
     check::<Uring>(three, "recv_buffers is 3, but must be a power of two");
-    check::<Uring>(UringConfig { ring_entries: 0, ..roomy() }, "ring_entries is 0");
-    check::<Uring>(UringConfig { completion_entries: 1, ..roomy() }, "completion_entries is 1");
+    fn check_rings<D: Real>() {
+        check::<D>(UringConfig { ring_entries: 0, ..roomy() }, "ring_entries is 0");
+        check::<D>(UringConfig { completion_entries: 1, ..roomy() }, "completion_entries is 1");
+    }
+    check_rings::<Uring>();
+    check_rings::<TokioUring>();
     let error = check::<Uring>(UringConfig { slots: (1 << 24) - 1, ..roomy() }, "RLIMIT_NOFILE");
     assert!(matches!(error, SetupError::Missing(_)));
 }
