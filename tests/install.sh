@@ -19,6 +19,7 @@ command -v chromium >/dev/null || packages+=(chromium fonts-dejavu-core)
 command -v firefox-esr >/dev/null || packages+=(firefox-esr)
 command -v curl >/dev/null || packages+=(curl)
 command -v setpriv >/dev/null || packages+=(util-linux)
+command -v strace >/dev/null || packages+=(strace)
 command -v openssl >/dev/null || packages+=(openssl)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if ((${#packages[@]})); then

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use io_uring::{IoUring, opcode};
 use moongate_io::{Bytes, Chain, Driver, Event, Inbound, ListenerId, Segment};
 
 use super::{TokioUring, TokioUringConfig};
@@ -38,6 +39,7 @@ pub(crate) fn probe() -> Result<(), Missing> {
 }
 
 fn try_everything() -> Result<(), Missing> {
+    enter().map_err(|error| Missing::new(Feature::PlainRing, &error))?;
     let missing = |error: io::Error| Missing::new(Feature::PlainOperations, &error);
     let bell = EventBell::new().map_err(missing)?;
     let (address, listeners) = bind((Ipv4Addr::LOCALHOST, 0).into(), 1, true, &OPTIONS)
@@ -49,10 +51,20 @@ fn try_everything() -> Result<(), Missing> {
     driver.listen(ListenerId(0));
     let mut client = TcpStream::connect(address).map_err(missing)?;
     client.write_all(b"moon").map_err(missing)?;
-    match converse(&mut driver) {
-        true => Ok(()),
-        false => Err(missing(io::Error::from_raw_os_error(libc::ENOSYS))),
+    if converse(&mut driver) {
+        return Ok(());
     }
+    // Its end would wait for operations that may never complete. What it holds is little, and this happens once.
+    std::mem::forget(driver);
+    Err(missing(io::Error::from_raw_os_error(libc::ENOSYS)))
+}
+
+/// Whether a ring can be built and entered: `tokio-uring` passes over it in silence when it cannot be.
+fn enter() -> io::Result<()> {
+    let mut ring = IoUring::new(2)?;
+    // SAFETY: an operation that does nothing points to no memory.
+    unsafe { ring.submission().push(&opcode::Nop::new().build()) }.expect("the ring is empty");
+    ring.submit_and_wait(1).map(drop)
 }
 
 /// Whether somebody comes, is heard, answered and closed.

@@ -74,9 +74,11 @@ impl Core {
     }
 
     /// Tells what is held, or reads, unless a read is under way.
-    fn go_on_receiving(&mut self, conn: ConnId) {
+    pub(super) fn go_on_receiving(&mut self, conn: ConnId) {
         let Some(slot) = self.slots.open(conn) else { return };
-        if slot.receiving != Receiving::Armed || slot.reading {
+        // An error is told to one operation only: why the write under way fails is told first, and this behind it.
+        let waits = slot.timed_out && slot.sending;
+        if slot.receiving != Receiving::Armed || slot.reading || waits {
             return;
         }
         match slot.held.take().map(|held| *held) {
@@ -155,7 +157,10 @@ impl Core {
             Ok(0) => Some(Box::new(Held::Ready(Inbound::End))),
             Ok(_) if slot.receiving == Receiving::Armed => return self.bring_home(conn, scout),
             Ok(_) => Some(Box::new(Held::Scouted(scout))),
-            Err(error) => broken(&error).map(|inbound| Box::new(Held::Ready(inbound))),
+            Err(error) => {
+                slot.timed_out = is_timeout(&error);
+                broken(&error).map(|inbound| Box::new(Held::Ready(inbound)))
+            }
         };
         self.go_on_receiving(conn);
     }
@@ -175,7 +180,10 @@ impl Core {
         let inbound = match (lease, outcome) {
             (Some(lease), _) => Some(Inbound::Bytes(lease)),
             (None, Ok(_)) => Some(Inbound::End),
-            (None, Err(error)) => broken(&error),
+            (None, Err(error)) => {
+                slot.timed_out = is_timeout(&error);
+                broken(&error)
+            }
         };
         slot.held = inbound.map(|inbound| Box::new(Held::Ready(inbound)));
         self.go_on_receiving(conn);
@@ -198,6 +206,10 @@ fn broken(error: &io::Error) -> Option<Inbound> {
         // ECONNRESET, ETIMEDOUT, EHOSTUNREACH and whatever else the network has: it will not come back.
         _ => Some(Inbound::Reset),
     }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ETIMEDOUT)
 }
 
 /// Whether a read would bring something at once (`FIONREAD`, tcp(7)).

@@ -28,7 +28,7 @@ impl Core {
     pub(super) fn written(&mut self, conn: ConnId, outcome: io::Result<usize>, chain: Chain) {
         let Some(slot) = self.slots.get(conn) else { return };
         slot.sending = false;
-        let open = slot.phase == Phase::Open;
+        let (open, timed_out) = (slot.phase == Phase::Open, slot.timed_out);
         let outcome = match outcome {
             Ok(count) if count > 0 => Ok(count),
             Ok(_) => Err(SendFault::Gone),
@@ -40,6 +40,7 @@ impl Core {
                 libc::EBADF | libc::EFAULT | libc::ENOTSOCK => panic!("send: {error}"),
                 _ if !open => Err(SendFault::Cancelled),
                 libc::ETIMEDOUT => Err(SendFault::TimedOut),
+                _ if timed_out => Err(SendFault::TimedOut),
                 // EPIPE, ECONNRESET, EHOSTUNREACH and whatever else the network has.
                 _ => Err(SendFault::Gone),
             },
@@ -49,6 +50,9 @@ impl Core {
         self.told.push_back(Event::Sent { conn, chain, outcome });
         if whole {
             self.fin_if_ending(conn);
+        }
+        if timed_out {
+            self.go_on_receiving(conn);
         }
         self.settle(conn);
     }

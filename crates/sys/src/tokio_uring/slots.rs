@@ -23,6 +23,8 @@ pub(super) struct Slot {
     pub(super) sending: bool,
     /// Whether the last read filled a whole buffer, so that the next one probably can too.
     pub(super) much: bool,
+    /// Whether a read was told, instead of the write under way, that the peer has acknowledged nothing for too long.
+    pub(super) timed_out: bool,
 }
 
 /// What a read brought.
