@@ -172,16 +172,21 @@ impl Accepting {
 /// How many connections wait to be accepted. For a socket that listens, `tcpi_unacked` is the length of its accept queue
 /// (`tcp_get_info` in the kernel's `net/ipv4/tcp.c`).
 fn queue_len(listener: impl AsFd) -> u32 {
+    tcp_info(listener).tcpi_unacked
+}
+
+/// What the kernel says about a TCP socket (`TCP_INFO`, tcp(7)).
+pub(super) fn tcp_info(socket: impl AsFd) -> libc::tcp_info {
     // SAFETY: all zeroes is a valid tcp_info.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut len = size_of_val(&info) as libc::socklen_t;
-    let fd = listener.as_fd().as_raw_fd();
+    let fd = socket.as_fd().as_raw_fd();
     // SAFETY: `info` and `len` are writable, and `len` is the length of `info`.
     let result = unsafe {
         libc::getsockopt(fd, libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut len)
     };
-    assert_eq!(result, 0, "asking a listener for its queue: {}", io::Error::last_os_error());
-    info.tcpi_unacked
+    assert_eq!(result, 0, "asking for TCP_INFO: {}", io::Error::last_os_error());
+    info
 }
 
 impl Core {

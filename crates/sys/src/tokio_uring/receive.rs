@@ -13,12 +13,16 @@ use moongate_io::{ConnId, Event, Inbound};
 use tokio_uring::net::TcpStream;
 
 use super::Core;
+use super::accept::tcp_info;
 use super::operation;
 use super::slots::{Held, Phase, Receiving};
 use crate::pool::{Pool, Taken};
 
 /// How many bytes a scout brings at most: most of what clients say is shorter.
 const SCOUT_BYTES_MAX: usize = 256;
+
+/// The state of a connection that is over (`TCP_CLOSE` in the kernel's `include/net/tcp_states.h`).
+const TCP_CLOSE: u8 = 7;
 
 /// The buffers, and who waits for one.
 pub(super) struct Receivers {
@@ -77,7 +81,7 @@ impl Core {
     pub(super) fn go_on_receiving(&mut self, conn: ConnId) {
         let Some(slot) = self.slots.open(conn) else { return };
         // An error is told to one operation only: why the write under way fails is told first, and this behind it.
-        let waits = slot.timed_out && slot.sending;
+        let waits = slot.dead && slot.sending;
         if slot.receiving != Receiving::Armed || slot.reading || waits {
             return;
         }
@@ -154,11 +158,17 @@ impl Core {
             return self.settle(conn);
         }
         slot.held = match outcome {
-            Ok(0) => Some(Box::new(Held::Ready(Inbound::End))),
+            Ok(0) => {
+                // The write was told of an error, and this only that nothing will come: there is no peer any more.
+                slot.dead = slot.sending && slot.stream.as_ref().is_some_and(is_closed);
+                let inbound = if slot.dead { Inbound::Reset } else { Inbound::End };
+                Some(Box::new(Held::Ready(inbound)))
+            }
             Ok(_) if slot.receiving == Receiving::Armed => return self.bring_home(conn, scout),
             Ok(_) => Some(Box::new(Held::Scouted(scout))),
             Err(error) => {
                 slot.timed_out = is_timeout(&error);
+                slot.dead = slot.timed_out;
                 broken(&error).map(|inbound| Box::new(Held::Ready(inbound)))
             }
         };
@@ -182,6 +192,7 @@ impl Core {
             (None, Ok(_)) => Some(Inbound::End),
             (None, Err(error)) => {
                 slot.timed_out = is_timeout(&error);
+                slot.dead = slot.timed_out;
                 broken(&error)
             }
         };
@@ -206,6 +217,13 @@ fn broken(error: &io::Error) -> Option<Inbound> {
         // ECONNRESET, ETIMEDOUT, EHOSTUNREACH and whatever else the network has: it will not come back.
         _ => Some(Inbound::Reset),
     }
+}
+
+/// Whether there is no connection any more, as against one whose peer has said FIN.
+fn is_closed(stream: &Rc<TcpStream>) -> bool {
+    // SAFETY: the stream is open as long as it is borrowed.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    tcp_info(socket).tcpi_state == TCP_CLOSE
 }
 
 fn is_timeout(error: &io::Error) -> bool {

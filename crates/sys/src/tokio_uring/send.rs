@@ -28,7 +28,7 @@ impl Core {
     pub(super) fn written(&mut self, conn: ConnId, outcome: io::Result<usize>, chain: Chain) {
         let Some(slot) = self.slots.get(conn) else { return };
         slot.sending = false;
-        let (open, timed_out) = (slot.phase == Phase::Open, slot.timed_out);
+        let (open, timed_out, dead) = (slot.phase == Phase::Open, slot.timed_out, slot.dead);
         let outcome = match outcome {
             Ok(count) if count > 0 => Ok(count),
             Ok(_) => Err(SendFault::Gone),
@@ -51,7 +51,7 @@ impl Core {
         if whole {
             self.fin_if_ending(conn);
         }
-        if timed_out {
+        if dead {
             self.go_on_receiving(conn);
         }
         self.settle(conn);

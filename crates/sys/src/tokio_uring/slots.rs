@@ -25,6 +25,8 @@ pub(super) struct Slot {
     pub(super) much: bool,
     /// Whether a read was told, instead of the write under way, that the peer has acknowledged nothing for too long.
     pub(super) timed_out: bool,
+    /// Whether a read has found the connection dead: what it brought is told behind the write under way, which knows why.
+    pub(super) dead: bool,
 }
 
 /// What a read brought.
