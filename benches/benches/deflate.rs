@@ -1,8 +1,11 @@
 //! Compression: a message out, a message in, and input made to cost the most.
 
+mod common;
+
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput};
+use common::OURS;
+use criterion::{BenchmarkId, Criterion, Throughput};
 use moongate_wire::deflate::{Deflater, Inflater, Progress};
 
 const SIZES: [usize; 4] = [128, 256, 1024, 65_536];
@@ -32,7 +35,8 @@ fn deflate(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(size as u64));
         // Held to 512 bytes, a larger message cannot use the compressor that the others do.
         for window_bits in [9, 15] {
-            group.bench_function(format!("json/{size}/window_{window_bits}"), |bencher| {
+            let case = format!("json_{size}_window_{window_bits}");
+            group.bench_function(BenchmarkId::new(OURS, case), |bencher| {
                 bencher.iter(|| {
                     out.clear();
                     deflater.deflate(black_box(&payload), window_bits, &mut out)
@@ -50,7 +54,7 @@ fn inflate(criterion: &mut Criterion) {
         let mut payload = Vec::new();
         assert!(Deflater::default().deflate(&json(size), 15, &mut payload), "JSON gets smaller");
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(format!("json/{size}"), |bencher| {
+        group.bench_function(BenchmarkId::new(OURS, format!("json_{size}")), |bencher| {
             bencher.iter(|| whole(&mut inflater, black_box(&payload)));
         });
     }
@@ -61,7 +65,9 @@ fn inflate(criterion: &mut Criterion) {
         ("empty_blocks_dynamic", dynamic_blocks(5000)),
     ] {
         group.throughput(Throughput::Bytes(payload.len() as u64));
-        group.bench_function(name, |bencher| bencher.iter(|| whole(&mut inflater, black_box(&payload))));
+        group.bench_function(BenchmarkId::new(OURS, name), |bencher| {
+            bencher.iter(|| whole(&mut inflater, black_box(&payload)));
+        });
     }
     group.finish();
 }
@@ -95,5 +101,5 @@ fn dynamic_blocks(count: usize) -> Vec<u8> {
 }
 
 fn main() {
-    moongate_benches::run(&[deflate, inflate]);
+    common::run(&[deflate, inflate]);
 }

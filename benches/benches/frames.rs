@@ -1,12 +1,17 @@
 //! Frames: unmasking, decoding what clients send, encoding what they get.
 
+mod common;
+
+use std::fmt::Write;
 use std::hint::black_box;
 
-use criterion::{BatchSize, Criterion, Throughput};
-use moongate_wire::frame::{Decoder, Limits, Opcode, encode, encode_masked};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use common::OURS;
+use criterion::{BenchmarkId, Criterion, Throughput};
+use moongate_benches::frames::{KEY, LIMITS, decode_all, masked};
+use moongate_wire::frame::{Decoder, Opcode, encode};
 use moongate_wire::{Kind, event, mask};
-
-const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 const SIZES: [usize; 4] = [16, 125, 1024, 65_536];
 
@@ -18,63 +23,72 @@ fn unmask(criterion: &mut Criterion) {
     for size in SIZES {
         let mut bytes = vec![b'x'; size];
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(format!("{size}/apply"), |bencher| {
+        group.bench_function(BenchmarkId::new(OURS, size), |bencher| {
             bencher.iter(|| mask::apply(black_box(&mut bytes), black_box(KEY), 0));
         });
-        group.bench_function(format!("{size}/byte_loop"), |bencher| {
+        group.bench_function(BenchmarkId::new("byte_loop", size), |bencher| {
             bencher.iter(|| byte_loop(black_box(&mut bytes), black_box(KEY)));
         });
     }
     group.finish();
 }
 
-/// RFC 6455 §5.3, word for word, and no cleverer for the compiler's help.
+/// RFC 6455 §5.3, word for word; what the compiler makes of it is its affair.
 fn byte_loop(bytes: &mut [u8], key: [u8; 4]) {
     for (at, byte) in bytes.iter_mut().enumerate() {
-        *byte = black_box(*byte ^ key[at % 4]);
+        *byte ^= key[at % 4];
     }
 }
 
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("decode");
-    let limits = Limits { message_bytes_max: 1 << 20, fragment_overhead: 64, deflate: false };
     for (kind, opcode) in [("text", Opcode::Text), ("binary", Opcode::Binary)] {
         for size in SIZES {
-            let mut input = Vec::new();
-            for _ in 0..BATCH {
-                encode_masked(opcode, true, KEY, &vec![b'x'; size], &mut input);
-            }
+            // Decoding unmasks in place or masks again; both decode.
+            let mut input = masked(opcode, size, BATCH);
             group.throughput(Throughput::Elements(BATCH as u64));
-            group.bench_function(format!("{kind}/{size}"), |bencher| {
-                let fresh = || input.clone();
-                bencher.iter_batched_ref(fresh, |input| decode_all(input, &limits), BatchSize::SmallInput);
+            let case = format!("{kind}_{size}");
+            group.bench_function(BenchmarkId::new(OURS, &case), |bencher| {
+                bencher.iter(|| decode_all(black_box(&mut input), black_box));
+            });
+            group.bench_function(BenchmarkId::new("copied_out", &case), |bencher| {
+                bencher.iter(|| copy_all_out(black_box(&input)));
             });
         }
     }
-    let mut input = Vec::new();
-    encode_masked(Opcode::Text, true, KEY, &[b'x'; 125], &mut input);
     group.throughput(Throughput::Elements(1));
-    group.bench_function("text/125_in_two_reads", |bencher| {
-        let fresh = || input.clone();
-        let halves = |input: &mut Vec<u8>| {
-            let (first, second) = input.split_at_mut(60);
+    let mut input = masked(Opcode::Text, 125, 1);
+    group.bench_function(BenchmarkId::new(OURS, "text_125_in_two_reads"), |bencher| {
+        bencher.iter(|| {
+            let (first, second) = black_box(&mut input[..]).split_at_mut(60);
             let mut decoder = Decoder::default();
-            let begun = decoder.step(first, &limits).is_ok_and(|step| step.item.is_none());
-            begun && decoder.step(second, &limits).is_ok_and(|step| step.item.is_some())
-        };
-        bencher.iter_batched_ref(fresh, halves, BatchSize::SmallInput);
+            let begun = decoder.step(first, &LIMITS).is_ok_and(|step| step.item.is_none());
+            begun && decoder.step(second, &LIMITS).is_ok_and(|step| step.item.is_some())
+        });
     });
     group.finish();
 }
 
-/// How many items there are in `input`.
-fn decode_all(mut input: &mut [u8], limits: &Limits) -> usize {
-    let (mut decoder, mut items) = (Decoder::default(), 0);
-    while !input.is_empty() {
-        let step = decoder.step(input, limits).expect("right frames");
-        let consumed = step.consumed;
-        items += usize::from(black_box(step.item).is_some());
-        input = &mut input[consumed..];
+/// What many servers do: every message into memory of its own, then unmasked byte by byte, then checked. Returns how many
+/// there were.
+fn copy_all_out(mut input: &[u8]) -> usize {
+    let mut items = 0;
+    while let [first, second, rest @ ..] = input {
+        let (len, rest) = match (second & 0x7f, rest) {
+            (126, [a, b, rest @ ..]) => (usize::from(u16::from_be_bytes([*a, *b])), rest),
+            (127, rest) => {
+                let (len, rest) = rest.split_first_chunk().expect("eight bytes");
+                (u64::from_be_bytes(*len) as usize, rest)
+            }
+            (len, rest) => (usize::from(len), rest),
+        };
+        let (key, rest) = rest.split_first_chunk().expect("a key");
+        let (payload, rest) = rest.split_at(len);
+        let mut message = payload.to_vec();
+        byte_loop(&mut message, *key);
+        let right = first & 0x0f != 1 || str::from_utf8(&message).is_ok();
+        items += usize::from(right && !black_box(message).is_empty());
+        input = rest;
     }
     items
 }
@@ -83,28 +97,69 @@ fn encode_frames(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("encode");
     for size in SIZES {
         let payload = vec![b'x'; size];
-        let mut out = Vec::with_capacity(2 * size + 256);
+        let mut out = Vec::with_capacity(size + 64);
         group.throughput(Throughput::Bytes(size as u64));
-        group.bench_function(format!("frame/{size}"), |bencher| {
+        group.bench_function(BenchmarkId::new(OURS, size), |bencher| {
             bencher.iter(|| {
                 out.clear();
                 encode(Opcode::Text, black_box(&payload), &mut out);
-                out.len()
+                black_box(&out).len()
             });
         });
+        // The least that it can be.
+        group.bench_function(BenchmarkId::new("copy_alone", size), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                out.extend_from_slice(black_box(&payload));
+                black_box(&out).len()
+            });
+        });
+    }
+    group.finish();
+}
+
+fn encode_events(criterion: &mut Criterion) {
+    const EPOCH: u64 = 0x0123_4567_89ab_cdef;
+    let mut group = criterion.benchmark_group("event");
+    for size in SIZES {
+        let payload = "x".repeat(size);
+        let mut out = Vec::with_capacity(2 * size + 256);
+        group.throughput(Throughput::Bytes(size as u64));
         for (name, kind) in [("text", Kind::Text), ("binary", Kind::Binary)] {
-            group.bench_function(format!("event_{name}/{size}"), |bencher| {
+            group.bench_function(BenchmarkId::new(OURS, format!("{name}_{size}")), |bencher| {
                 bencher.iter(|| {
                     out.clear();
-                    event::encode(0x0123_4567_89ab_cdef, 77, kind, black_box(&payload), &mut out);
-                    out.len()
+                    event::encode(EPOCH, 77, kind, black_box(payload.as_bytes()), &mut out);
+                    black_box(&out).len()
                 });
             });
         }
+        let mut out = String::with_capacity(2 * size + 256);
+        group.bench_function(BenchmarkId::new("formatted", format!("text_{size}")), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                writeln!(out, "id: {EPOCH:016x}-{}", black_box(77)).expect("a string takes all");
+                for line in black_box(&payload).lines() {
+                    writeln!(out, "data: {line}").expect("a string takes all");
+                }
+                out.push('\n');
+                black_box(&out).len()
+            });
+        });
+        group.bench_function(BenchmarkId::new("base64_crate", format!("binary_{size}")), |bencher| {
+            bencher.iter(|| {
+                out.clear();
+                write!(out, "id: {EPOCH:016x}-{}\nevent: binary\ndata: ", black_box(77))
+                    .expect("a string takes all");
+                BASE64_STANDARD.encode_string(black_box(&payload), &mut out);
+                out.push_str("\n\n");
+                black_box(&out).len()
+            });
+        });
     }
     group.finish();
 }
 
 fn main() {
-    moongate_benches::run(&[unmask, decode, encode_frames]);
+    common::run(&[unmask, decode, encode_frames, encode_events]);
 }

@@ -1,12 +1,15 @@
-//! The lane between two shards, held against the standard library's bounded channel and crossbeam's bounded queue, both of
-//! which allow several producers and pay for it.
+//! The lane between two shards, held against the standard library's channels and crossbeam's queues, all of which allow
+//! several producers, and pay for it.
+
+mod common;
 
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{channel, sync_channel};
 use std::thread;
 
+use common::OURS;
 use criterion::{Criterion, Throughput};
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use moongate_lane::lane;
 
 /// As large as what shards say to each other: a cache line.
@@ -22,19 +25,27 @@ const CROSSING: u64 = 100_000;
 
 /// Sixty-four in, sixty-four out, on one thread: the instructions alone.
 fn one_thread(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("lane/one_thread");
+    let mut group = criterion.benchmark_group("lane_one_thread");
     group.throughput(Throughput::Elements(BATCH));
     let (mut producer, mut consumer) = lane::<Item>(CAPACITY);
-    group.bench_function("lane", |bencher| {
+    group.bench_function(OURS, |bencher| {
         bencher.iter(|| pass(|item| producer.push(item).is_ok(), || consumer.pop()));
     });
     let (sender, receiver) = sync_channel::<Item>(CAPACITY);
-    group.bench_function("sync_channel", |bencher| {
+    group.bench_function("std_sync_channel", |bencher| {
         bencher.iter(|| pass(|item| sender.try_send(item).is_ok(), || receiver.try_recv().ok()));
+    });
+    let (sender, receiver) = channel::<Item>();
+    group.bench_function("std_channel", |bencher| {
+        bencher.iter(|| pass(|item| sender.send(item).is_ok(), || receiver.try_recv().ok()));
     });
     let queue = ArrayQueue::<Item>::new(CAPACITY);
     group.bench_function("array_queue", |bencher| {
         bencher.iter(|| pass(|item| queue.push(item).is_ok(), || queue.pop()));
+    });
+    let queue = SegQueue::<Item>::new();
+    group.bench_function("seg_queue", |bencher| {
+        bencher.iter(|| pass(always(|item| queue.push(item)), || queue.pop()));
     });
     group.finish();
 }
@@ -46,21 +57,34 @@ fn pass(mut push: impl FnMut(Item) -> bool, mut pop: impl FnMut() -> Option<Item
     std::iter::from_fn(|| pop().map(|item| item[7])).sum()
 }
 
+/// For queues that are never full.
+fn always(mut push: impl FnMut(Item)) -> impl FnMut(Item) -> bool {
+    move |item| {
+        push(item);
+        true
+    }
+}
+
 /// From one thread to another, as fast as they can.
 fn two_threads(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("lane/two_threads");
-    group.sample_size(20);
+    let mut group = criterion.benchmark_group("lane_two_threads");
     group.throughput(Throughput::Elements(CROSSING));
-    group.bench_function("lane", |bencher| {
+    group.bench_function(OURS, |bencher| {
         bencher.iter(|| {
             let (mut producer, mut consumer) = lane::<Item>(CAPACITY);
             cross(move |item| producer.push(item).is_ok(), || consumer.pop())
         });
     });
-    group.bench_function("sync_channel", |bencher| {
+    group.bench_function("std_sync_channel", |bencher| {
         bencher.iter(|| {
             let (sender, receiver) = sync_channel::<Item>(CAPACITY);
             cross(move |item| sender.try_send(item).is_ok(), || receiver.try_recv().ok())
+        });
+    });
+    group.bench_function("std_channel", |bencher| {
+        bencher.iter(|| {
+            let (sender, receiver) = channel::<Item>();
+            cross(move |item| sender.send(item).is_ok(), || receiver.try_recv().ok())
         });
     });
     group.bench_function("array_queue", |bencher| {
@@ -68,6 +92,13 @@ fn two_threads(criterion: &mut Criterion) {
             let queue = Arc::new(ArrayQueue::<Item>::new(CAPACITY));
             let end = Arc::clone(&queue);
             cross(move |item| end.push(item).is_ok(), || queue.pop())
+        });
+    });
+    group.bench_function("seg_queue", |bencher| {
+        bencher.iter(|| {
+            let queue = Arc::new(SegQueue::<Item>::new());
+            let end = Arc::clone(&queue);
+            cross(always(move |item| end.push(item)), || queue.pop())
         });
     });
     group.finish();
@@ -97,5 +128,5 @@ fn cross(mut push: impl FnMut(Item) -> bool + Send, mut pop: impl FnMut() -> Opt
 }
 
 fn main() {
-    moongate_benches::run(&[one_thread, two_threads]);
+    common::run(&[one_thread, two_threads]);
 }

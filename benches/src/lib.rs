@@ -1,21 +1,8 @@
-//! Criterion benchmarks of Moongate's hot paths. Each is in `benches/`; beside what it measures stands something to hold
-//! it against.
+//! What benchmarks and the instruction check work on.
 //!
-//! `make bench` runs all, two and a half seconds each; `make bench BENCH=unmask` some.
+//! `make bench` runs the benchmarks in `benches/`, a second each, and ends with a table of ratios: beside each of our
+//! functions stand other ways to do the same. `make instructions` counts the instructions of the hottest ones.
 
-use std::time::Duration;
-
-use criterion::Criterion;
-
-/// Runs `groups`, with options from the command line.
-pub fn run(groups: &[fn(&mut Criterion)]) {
-    let mut criterion = Criterion::default()
-        .sample_size(40)
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(2))
-        .configure_from_args();
-    for group in groups {
-        group(&mut criterion);
-    }
-    criterion.final_summary();
-}
+pub mod frames;
+pub mod heads;
+pub mod shard;

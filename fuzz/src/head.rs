@@ -7,6 +7,7 @@ use moongate_wire::decide::{Decision, Policy, Upgrade, decide};
 use moongate_wire::head::{Fields, Head, LIST_MEMBERS_MAX, Method, Name, Version, parse};
 use moongate_wire::origin::{Origin, Origins};
 use moongate_wire::refusal::{Reason, Refusal};
+use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
 
 use crate::reply::Reply;
@@ -56,10 +57,9 @@ fn policy(source: &mut Source<'_>) -> Policy {
     };
     let bits = source.byte();
     let small = HeadLimits { head_bytes_max: 200, target_bytes_max: 20, fields_max: 3 };
+    let usual = Routes::usual(bits & 1 != 0, bits & 2 != 0);
     Policy {
-        echo: bits & 1 != 0,
-        page: bits & 2 != 0,
-        health: bits & 4 == 0,
+        routes: if bits & 4 == 0 { usual.with_health() } else { usual }.into(),
         may_publish: bits & 8 != 0,
         origins,
         subprotocols: if bits & 16 != 0 { &["chat.v2", "a"] } else { &[] },
@@ -232,13 +232,11 @@ fn check_decision(decision: &Decision, head: &Head<'_>, lines: &Lines<'_>, polic
             (Answer::published(&publish.topic, 7, 9, &publish.cors), false)
         }
         Decision::Page { topic, head_only } => {
-            assert!(policy.page);
+            assert!(policy.routes.has_page());
             (Answer::page(b"<!doctype html>", topic.is_some()), *head_only)
         }
-        Decision::Health { head_only, .. } => {
-            assert!(policy.health);
-            (Answer::text("ok\n"), *head_only)
-        }
+        Decision::Health { head_only, .. } => (Answer::text("ok\n"), *head_only),
+        Decision::Tunnel(_) => unreachable!("no route leads there"),
         Decision::Plain(answer) => (answer.clone(), false),
     };
     assert!(!head_only || head.method == Method::Head);

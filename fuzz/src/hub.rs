@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use moongate_hub::{
     Ask, Bell, Config, ControlPort, Encode, Form, HashKey, Hub, Kind, Mesh, Message, OutboxLimits,
-    OutboxPolicy, Publish, Published, Subscribed, Tell, Token,
+    OutboxPolicy, Patience, Publish, Published, Subscribed, Tell, Token,
 };
 use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, ConnId, Meter, Time};
 
@@ -89,8 +89,9 @@ impl World {
         // Outboxes with room for everything, or for very little.
         let policies = [OutboxPolicy::Cut, OutboxPolicy::DropOldest, OutboxPolicy::Latest];
         let policy = source.pick(&policies);
+        let slow_reader_timeout = Duration::from_millis(10);
         let outbox_bytes_max = source.pick(&[1 << 26, 2000, 300]);
-        let outbox = OutboxLimits { outbox_bytes_max, policy };
+        let outbox = OutboxLimits { outbox_bytes_max, policy, slow_reader_timeout };
         let config = Config { topics_max, topic_linger: Duration::from_millis(20), outbox };
         let bells = (0..count).map(|_| Arc::new(Silent) as Arc<dyn Bell>).collect();
         let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([source.byte(); 16]));
@@ -190,7 +191,8 @@ impl World {
         let payload = encode_payload(topic, id, usize::from(what >> 4) * 40);
         let hub = &mut self.shards[shard].hub;
         let name = hub.name(&format!("topic{topic}"));
-        match hub.publish(Token(u64::from(id)), &name, Kind::Binary, &payload) {
+        let patience = [Patience::Waits, Patience::Leaves][usize::from(what >> 7)];
+        match hub.publish(Token(u64::from(id)), &name, Kind::Binary, &payload, patience) {
             Published::Pending => {}
             Published::Rejected(_) => self.ledger.rejected(shard, Token(u64::from(id))),
         }
@@ -260,7 +262,7 @@ impl World {
         if listener.is_aborted() {
             return hub.outboxes.failed(slot);
         }
-        hub.outboxes.sent(slot, chain, count, self.now);
+        hub.outboxes.sent(slot, chain, count);
         listener.idle(hub.outboxes.is_idle(slot));
     }
 
@@ -371,8 +373,8 @@ impl World {
                 let home = name.home(self.shards.len());
                 let id = self.ledger.next_id();
                 let payload = encode_payload(topic, id, 0).into();
-                let ask =
-                    Ask::Publish(Publish { name, kind: Kind::Text, payload, token: Token(u64::from(id)) });
+                let (token, patience) = (Token(u64::from(id)), Patience::Leaves);
+                let ask = Ask::Publish(Publish { name, kind: Kind::Text, payload, token, patience });
                 if self.control.ask(home, ask).is_ok() {
                     self.ledger.publish(self.shards.len(), topic);
                     for Shard { listeners, .. } in &mut self.shards {

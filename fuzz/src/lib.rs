@@ -15,6 +15,7 @@ mod puff;
 mod reply;
 mod source;
 mod topic;
+mod upstream;
 
 pub use body::body;
 pub use frames::frames;
@@ -23,12 +24,13 @@ pub use hub::hub;
 pub use inflate::inflate;
 pub use negotiate::negotiate;
 pub use topic::topic;
+pub use upstream::upstream;
 
 /// A target: any bytes, and a panic if something does not hold for them.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("head", head),
     ("frames", frames),
     ("negotiate", negotiate),
@@ -36,4 +38,5 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("hub", hub),
     ("body", body),
     ("topic", topic),
+    ("upstream", upstream),
 ];

@@ -1,17 +1,31 @@
-//! The command line, and what it makes of a run.
+//! The command line, and what it makes of a run. The arguments of each kind of scenario are in a file of their own.
+
+mod echo;
+mod fanout;
+mod idle;
+mod kill;
+mod storm;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::clock::{self, SECOND};
+use crate::compare::CompareArgs;
 use crate::crew::Spec;
+use crate::dialect::{Manner, Tongue};
 use crate::limits;
-use crate::pattern::{PUBLISHERS_MAX, STAMP_BYTES};
-use crate::scenario::fanout::{self, Pace};
-use crate::scenario::{Extent, Kind, echo, idle};
+use crate::page::ReportArgs;
+use crate::pattern::{Filling, STAMP_BYTES};
+use crate::scenario::Extent;
+use crate::upstream::UpstreamArgs;
+use echo::{EchoArgs, TunnelArgs};
+use fanout::{ChurnArgs, EventsArgs, FanoutArgs, MixedArgs, SlowArgs};
+use idle::IdleArgs;
+use kill::KillArgs;
+use storm::StormArgs;
 
 /// Loads a Moongate gateway and checks every byte that it delivers.
 ///
@@ -28,10 +42,30 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Publishers speak on topics; every subscriber must hear all of it, once, in one order
     Fanout(FanoutArgs),
+    /// As fanout, while some subscribers leave and are replaced: those who stay must miss nothing
+    Churn(ChurnArgs),
+    /// As fanout, while some subscribers read slowly or not at all: what do the others notice?
+    Slow(SlowArgs),
+    /// As fanout, with subscribers that listen to event streams
+    Events(EventsArgs),
+    /// WebSockets and event streams, messages by WebSocket and by POST, comings and goings, and echoes, all together
+    Mixed(MixedArgs),
     /// Every connection gets back what it sends to /echo
     Echo(EchoArgs),
+    /// As echo, through a proxy to a far end that echoes: see upstream
+    Tunnel(TunnelArgs),
     /// Opens connections that hear nothing until the end, and says what memory they cost the server
     Idle(IdleArgs),
+    /// Opens connections and closes them as soon as they stand
+    Storm(StormArgs),
+    /// All who are connected vanish at once while newcomers arrive
+    Kill(KillArgs),
+    /// Serves echoes, for proxies to lead to; until it is killed
+    Upstream(UpstreamArgs),
+    /// Takes measures of several servers side by side, in slices, and says what ratio they are in
+    Compare(CompareArgs),
+    /// Makes a page with charts of what --json of runs and comparisons wrote
+    Report(ReportArgs),
     /// One process of a run that needs several; started by the first
     #[command(hide = true)]
     Worker,
@@ -55,9 +89,42 @@ pub(crate) struct Common {
     /// For how many seconds nothing may come while something is due, before it counts as lost
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     patience: f64,
-    /// Also writes what came of it to this file
+    /// Also writes what came of it to this file, as one JSON document; - prints that instead of lines
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Also writes a page with charts to this file, to be looked at in a browser
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+    /// What the server calls itself, for the result
+    #[arg(long, value_name = "TEXT")]
+    server_version: Option<String>,
+}
+
+/// Where topics are.
+#[derive(Args)]
+struct Address {
+    /// What is asked for to hear and speak on a topic; {topic} stands for its name
+    #[arg(long, default_value = "/topics/{topic}", value_parser = path)]
+    path: String,
+    /// WebSockets must agree on permessage-deflate
+    #[arg(long)]
+    deflate: bool,
+    /// What is spoken; NATS finds the topic at the path without its first slash, with dots for the others
+    #[arg(long, value_enum, default_value_t, conflicts_with = "deflate")]
+    dialect: Dialect,
+    /// Passes over messages that are none of ours, for servers that say more than they are told
+    #[arg(long)]
+    lenient: bool,
+}
+
+/// What links speak that both hear and say.
+#[derive(Copy, Clone, Default, ValueEnum)]
+enum Dialect {
+    /// WebSockets
+    #[default]
+    Websocket,
+    /// The client protocol of NATS, over TCP
+    Nats,
 }
 
 /// What is said, and for how long.
@@ -69,6 +136,9 @@ struct Speech {
     /// Messages are text, not binary
     #[arg(long)]
     text: bool,
+    /// What messages are filled with
+    #[arg(long, value_enum, default_value_t)]
+    filling: Filling,
     /// Messages to send in all; without --duration and --count, 5 seconds' worth
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
@@ -77,81 +147,41 @@ struct Speech {
     duration: Option<f64>,
 }
 
-#[derive(Args)]
-pub(crate) struct FanoutArgs {
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    speech: Speech,
-    /// Subscribers, on all topics together
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=10_000_000))]
-    subscribers: u32,
-    /// Topics, among which subscribers and publishers are dealt out in turn
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    topics: u32,
-    /// Publishers, each of which also hears its topic; as many as topics by default
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    publishers: Option<u32>,
-    /// Closed loop: messages on their way to their subscribers at a time, all publishers together
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
-    window: u64,
-    /// Open loop: messages per second, all publishers together; latency counts from the time a message was to be sent
-    #[arg(long, conflicts_with = "window", value_parser = rate)]
-    rate: Option<f64>,
-}
-
-#[derive(Args)]
-pub(crate) struct EchoArgs {
-    #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    speech: Speech,
-    /// Connections
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=i64::from(PUBLISHERS_MAX)))]
-    connections: u32,
-    /// Messages of each connection that are on their way at a time
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    depth: u32,
-}
-
-#[derive(Args)]
-pub(crate) struct IdleArgs {
-    #[command(flatten)]
-    common: Common,
-    /// Connections; memory is looked at with a fifth of them and with all
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(PUBLISHERS_MAX)))]
-    connections: u32,
-    /// Opens a topic for each connection instead of one for all
-    #[arg(long)]
-    topic_each: bool,
-    /// Seconds to hold all connections before each must hear its message
-    #[arg(long, default_value_t = 1.0, value_parser = seconds_or_none)]
-    hold: f64,
-}
-
 /// What is to be done.
 pub(crate) struct Job {
     pub(crate) spec: Spec,
     pub(crate) pid: Option<u32>,
     pub(crate) patience: Duration,
     pub(crate) json: Option<PathBuf>,
+    pub(crate) html: Option<PathBuf>,
+    pub(crate) server_version: Option<String>,
 }
 
 impl Command {
-    /// The run that the command line asks for; none for a worker process.
+    /// The run that the command line asks for; none where it asks for something else.
     pub(crate) fn into_job(self) -> Result<Option<Job>, String> {
         let (common, kind) = match self {
             Command::Fanout(args) => args.into_kind()?,
+            Command::Churn(args) => args.into_kind()?,
+            Command::Slow(args) => args.into_kind()?,
+            Command::Events(args) => args.into_kind()?,
+            Command::Mixed(args) => args.into_kind()?,
             Command::Echo(args) => args.into_kind(),
+            Command::Tunnel(args) => args.into_kind(),
             Command::Idle(args) => args.into_kind(),
-            Command::Worker => return Ok(None),
+            Command::Storm(args) => args.into_kind(),
+            Command::Kill(args) => args.into_kind(),
+            Command::Compare(_) | Command::Report(_) | Command::Upstream(_) | Command::Worker => {
+                return Ok(None);
+            }
         };
         let server = common.server()?;
         let files = limits::raise_open_files();
         let processes = limits::processes(kind.links(), kind.publishers(), files)?;
         let spec = Spec { server, kind, threads: common.threads, processes };
         let patience = Duration::from_secs_f64(common.patience);
-        Ok(Some(Job { spec, pid: common.pid, patience, json: common.json }))
+        let Common { pid, json, html, server_version, .. } = common;
+        Ok(Some(Job { spec, pid, patience, json, html, server_version }))
     }
 }
 
@@ -171,57 +201,28 @@ impl Common {
     }
 }
 
+impl Address {
+    fn manner(self) -> Manner {
+        let tongue = match self.dialect {
+            Dialect::Nats => Tongue::Nats,
+            Dialect::Websocket if self.deflate => Tongue::Deflate,
+            Dialect::Websocket => Tongue::WebSocket,
+        };
+        Manner { tongue, path: self.path, lenient: self.lenient }
+    }
+}
+
 impl Speech {
     fn extent(&self) -> Extent {
-        const USUAL: u64 = 5 * SECOND;
-        let nanos = self.duration.map(nanos);
-        Extent { count: self.count, nanos: if self.count.is_none() { nanos.or(Some(USUAL)) } else { nanos } }
+        extent(self.count, self.duration)
     }
 }
 
-impl FanoutArgs {
-    fn into_kind(self) -> Result<(Common, Kind), String> {
-        let publishers = self.publishers.unwrap_or(self.topics);
-        if publishers > PUBLISHERS_MAX || publishers < self.topics {
-            return Err(format!("{} topics with {publishers} publishers: each needs one", self.topics));
-        }
-        let options = fanout::Options {
-            subscribers: self.subscribers,
-            publishers,
-            topics: self.topics,
-            name: fresh_name(),
-            size: self.speech.size,
-            text: self.speech.text,
-            pace: self.rate.map_or(Pace::Window(self.window), Pace::Rate),
-            extent: self.speech.extent(),
-        };
-        Ok((self.common, Kind::Fanout(options)))
-    }
-}
-
-impl EchoArgs {
-    fn into_kind(self) -> (Common, Kind) {
-        let options = echo::Options {
-            connections: self.connections,
-            depth: self.depth,
-            size: self.speech.size,
-            text: self.speech.text,
-            extent: self.speech.extent(),
-        };
-        (self.common, Kind::Echo(options))
-    }
-}
-
-impl IdleArgs {
-    fn into_kind(self) -> (Common, Kind) {
-        let options = idle::Options {
-            connections: self.connections,
-            topics: if self.topic_each { self.connections } else { 1 },
-            name: fresh_name(),
-            hold: nanos(self.hold),
-        };
-        (self.common, Kind::Idle(options))
-    }
+/// How long a run goes on: five seconds where neither is given.
+fn extent(count: Option<u64>, duration: Option<f64>) -> Extent {
+    const USUAL: u64 = 5 * SECOND;
+    let nanos = duration.map(nanos);
+    Extent { count, nanos: if count.is_none() { nanos.or(Some(USUAL)) } else { nanos } }
 }
 
 /// Topics that nobody else uses.
@@ -246,6 +247,11 @@ fn seconds_or_none(text: &str) -> Result<f64, String> {
     number(text, 0.0, 86_400.0)
 }
 
+fn path(text: &str) -> Result<String, String> {
+    let fine = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fine { Ok(text.to_owned()) } else { Err("not a path, such as /topics/{topic}".to_owned()) }
+}
+
 fn rate(text: &str) -> Result<f64, String> {
     number(text, 0.01, 1e7)
 }
@@ -263,6 +269,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::scenario::Kind;
 
     fn job(line: &str) -> Result<Job, String> {
         let words = ["moongate-load"].into_iter().chain(line.split(' '));
@@ -295,6 +302,13 @@ mod tests {
             "fanout --size 31",
             "fanout --rate 0",
             "fanout --rate 5 --window 2",
+            "fanout --rate 5 --unbounded",
+            "fanout --window 5 --losses-allowed",
+            "slow --subscribers 10 --share 0",
+            "slow --window 5",
+            "churn --subscribers 10 --movers 11",
+            "events --deflate",
+            "mixed --unbounded",
             "echo --duration nan",
             "idle --connections 0",
         ] {
@@ -306,7 +320,7 @@ mod tests {
     fn without_an_extent_it_is_five_seconds() {
         let extent = |line: &str| match job(line).expect("a job").spec.kind {
             Kind::Fanout(options) => (options.extent.count, options.extent.nanos),
-            Kind::Echo(_) | Kind::Idle(_) => unreachable!("fanout"),
+            _ => unreachable!("fanout"),
         };
         assert_eq!(extent("fanout"), (None, Some(5 * SECOND)));
         assert_eq!(extent("fanout --count 7"), (Some(7), None));

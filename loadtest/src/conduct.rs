@@ -6,13 +6,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::control::{Control, Progress, Stage};
+use crate::control::{Progress, Stage};
 use crate::crew::{Crew, Spec};
+use crate::host::{Footprint, Usage, Watch};
 use crate::report::Part;
 use crate::scenario::Kind;
-use crate::server::{self, Cpu, Footprint};
+use crate::timeline::{Moment, Timeline};
 
 /// How often it is looked how far the run has come.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -29,19 +30,29 @@ pub(crate) struct Outcome {
     pub(crate) part: Part,
     /// How long it took to open all connections, in seconds.
     pub(crate) opening: f64,
-    /// How long messages were sent and awaited, in seconds.
-    pub(crate) running: f64,
-    /// What the server's process computed in that time.
-    pub(crate) server_cpu: Option<Cpu>,
-    /// What this tool's processes computed in that time.
-    pub(crate) own_cpu: Option<Cpu>,
-    /// The server with so many connections.
+    /// Who computed what while messages were sent and awaited.
+    pub(crate) usage: Usage,
+    /// Memory before the run, with its connections, and after it.
     pub(crate) footprints: Vec<Sized>,
+    pub(crate) timeline: Vec<Moment>,
 }
 
-/// The server's footprint with some connections.
-#[derive(Copy, Clone, Debug, Serialize)]
+/// When memory was looked at.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum When {
+    /// Before the run opened anything.
+    Before,
+    /// When its connections were open.
+    Open,
+    /// When all that was sent had come.
+    After,
+}
+
+/// The footprint of the server and the kernel with some connections.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sized {
+    pub(crate) when: When,
     pub(crate) connections: u32,
     #[serde(flatten)]
     pub(crate) footprint: Footprint,
@@ -49,8 +60,11 @@ pub(crate) struct Sized {
 
 /// Runs `spec` against the server in process `pid`. `patience`: how long nothing may happen while something is due.
 pub(crate) fn conduct(spec: &Spec, pid: Option<u32>, patience: Duration) -> Result<Outcome, String> {
+    let mut footprints = Vec::new();
+    footprints.extend(look(pid, When::Before, 0));
     let crew = Crew::start(spec).map_err(|error| format!("starting: {error}"))?;
-    let mut run = Run { crew, spec, pid, patience };
+    let timeline = Timeline::new(pid);
+    let mut run = Run { crew, spec, pid, patience, watch: Watch::new(pid), footprints, timeline };
     let played = run.play();
     run.crew.set_stage(Stage::Close);
     let failure = run.crew.control().failure().map(str::to_owned);
@@ -60,8 +74,13 @@ pub(crate) fn conduct(spec: &Spec, pid: Option<u32>, patience: Duration) -> Resu
     if let Some(why) = failure {
         return Err(why);
     }
-    let Played { opening, running, server_cpu, own_cpu, footprints } = played?;
-    Ok(Outcome { progress, part, opening, running, server_cpu, own_cpu, footprints })
+    let (opening, usage) = played?;
+    let (footprints, timeline) = (run.footprints, run.timeline.into_moments());
+    Ok(Outcome { progress, part, opening, usage, footprints, timeline })
+}
+
+fn look(pid: Option<u32>, when: When, connections: u32) -> Option<Sized> {
+    Some(Sized { when, connections, footprint: Footprint::read(pid?)? })
 }
 
 struct Run<'a> {
@@ -69,44 +88,37 @@ struct Run<'a> {
     spec: &'a Spec,
     pid: Option<u32>,
     patience: Duration,
-}
-
-struct Played {
-    opening: f64,
-    running: f64,
-    server_cpu: Option<Cpu>,
-    own_cpu: Option<Cpu>,
+    watch: Watch,
     footprints: Vec<Sized>,
+    timeline: Timeline,
 }
 
 impl Run<'_> {
-    fn play(&mut self) -> Result<Played, String> {
+    /// How long it took to open all connections, and who computed what afterwards.
+    fn play(&mut self) -> Result<(f64, Usage), String> {
         let begin = Instant::now();
         let mut opening = 0.0;
-        let mut footprints = Vec::new();
         for target in self.sizes() {
             self.open(target)?;
             opening = begin.elapsed().as_secs_f64();
-            footprints.extend(self.footprint(target));
+            if let Kind::Idle(_) = self.spec.kind {
+                thread::sleep(REST);
+            }
+            self.footprints.extend(look(self.pid, When::Open, target));
         }
         self.hold();
 
-        let begin = Instant::now();
-        let (server_before, own_before) = (self.server_cpu(), self.own_cpu());
+        let own: Vec<u32> = [std::process::id()].into_iter().chain(self.crew.pids()).collect();
+        let before = self.watch.read(&own);
         self.run();
-        let since = |after: Option<Cpu>, before: Option<Cpu>| Some(after?.since(before?));
-        Ok(Played {
-            opening,
-            running: begin.elapsed().as_secs_f64(),
-            server_cpu: since(self.server_cpu(), server_before),
-            own_cpu: since(self.own_cpu(), own_before),
-            footprints,
-        })
+        let usage = self.watch.read(&own).since(&before);
+        self.footprints.extend(look(self.pid, When::After, self.crew.control().progress().opened as u32));
+        Ok((opening, usage))
     }
 
     /// How many connections are opened at a time. Memory is looked at after each: two sizes make a slope.
     fn sizes(&self) -> Vec<u32> {
-        let all = self.spec.kind.links() + self.spec.kind.publishers();
+        let all = self.spec.kind.opened_before();
         match &self.spec.kind {
             Kind::Idle(_) if all > 1 => vec![all.div_ceil(5), all],
             _ => vec![all],
@@ -115,9 +127,8 @@ impl Run<'_> {
 
     fn open(&mut self, target: u32) -> Result<(), String> {
         self.crew.set_target(target);
+        let opened = self.wait("opening", u64::from(target), |progress| progress.opened);
         let control = self.crew.control();
-        let goal = u64::from(target);
-        let opened = wait("opening", goal, self.patience, control, |progress| progress.opened);
         let count = control.progress().opened;
         if opened || control.failure().is_some() {
             return Ok(());
@@ -125,16 +136,11 @@ impl Run<'_> {
         Err(format!("{count} of {target} connections opened, and then no more for {:?}", self.patience))
     }
 
-    fn footprint(&self, connections: u32) -> Option<Sized> {
-        let (Kind::Idle(_), Some(pid)) = (&self.spec.kind, self.pid) else { return None };
-        thread::sleep(REST);
-        Some(Sized { connections, footprint: server::footprint(pid)? })
-    }
-
-    fn hold(&self) {
+    fn hold(&mut self) {
         let Kind::Idle(options) = &self.spec.kind else { return };
         let until = Instant::now() + Duration::from_nanos(options.hold);
         while Instant::now() < until && self.crew.control().failure().is_none() {
+            self.timeline.look(self.crew.control());
             thread::sleep(LOOK_EVERY);
         }
     }
@@ -142,60 +148,41 @@ impl Run<'_> {
     fn run(&mut self) {
         self.crew.set_stage(Stage::Run);
         let threads = u64::from(self.spec.threads * self.spec.processes);
-        wait("sending", threads, self.patience, self.crew.control(), |progress| progress.finished);
+        self.wait("sending", threads, |progress| progress.finished);
         self.crew.set_stage(Stage::Settle);
+        self.wait("settling", threads, |progress| progress.settled);
+    }
+
+    /// Waits until `reached` is at `goal`, or nothing has happened for as long as patience lasts although something
+    /// should, or the run has failed. Says whether it is reached.
+    fn wait(&mut self, what: &str, goal: u64, reached: impl Fn(&Progress) -> u64) -> bool {
         let control = self.crew.control();
-        let due = control.progress().due;
-        wait("settling", due, self.patience, control, |progress| progress.heard);
-    }
-
-    fn server_cpu(&self) -> Option<Cpu> {
-        server::cpu(self.pid?)
-    }
-
-    fn own_cpu(&self) -> Option<Cpu> {
-        let mut all = server::cpu(std::process::id())?;
-        for pid in self.crew.pids() {
-            let cpu = server::cpu(pid)?;
-            all = Cpu { user: all.user + cpu.user, system: all.system + cpu.system };
-        }
-        Some(all)
-    }
-}
-
-/// Waits until `reached` is at `goal`, or nothing has happened for as long as `patience` although something should, or
-/// the run has failed. Says whether it is reached.
-fn wait(
-    what: &str,
-    goal: u64,
-    patience: Duration,
-    control: &Control,
-    reached: impl Fn(&Progress) -> u64,
-) -> bool {
-    let bar = bar(what);
-    let tell_every = TELL_EVERY[usize::from(bar.is_none())];
-    let (mut last, mut moved_at, mut told_at) = (control.progress(), Instant::now(), Instant::now());
-    loop {
-        let progress = control.progress();
-        if reached(&progress) >= goal {
-            return true;
-        }
-        // Where all that is due has come, whoever sends takes their time: that is theirs to say.
-        let pausing = control.stage() == Stage::Run && progress.heard >= progress.due;
-        if progress != last || pausing {
-            (last, moved_at) = (progress, Instant::now());
-        }
-        if moved_at.elapsed() > patience || control.failure().is_some() {
-            return false;
-        }
-        if told_at.elapsed() > tell_every {
-            match &bar {
-                Some(bar) => bar.set_message(tell(&progress)),
-                None => eprintln!("{what}: {}", tell(&progress)),
+        let bar = bar(what);
+        let tell_every = TELL_EVERY[usize::from(bar.is_none())];
+        let (mut last, mut moved_at, mut told_at) = (control.progress(), Instant::now(), Instant::now());
+        loop {
+            let progress = control.progress();
+            self.timeline.look(control);
+            if reached(&progress) >= goal {
+                return true;
             }
-            told_at = Instant::now();
+            // Where all that is due has come, whoever sends takes their time: that is theirs to say.
+            let pausing = control.stage() == Stage::Run && progress.heard >= progress.due;
+            if progress != last || pausing {
+                (last, moved_at) = (progress, Instant::now());
+            }
+            if moved_at.elapsed() > self.patience || control.failure().is_some() {
+                return false;
+            }
+            if told_at.elapsed() > tell_every {
+                match &bar {
+                    Some(bar) => bar.set_message(tell(&progress)),
+                    None => eprintln!("{what}: {}", tell(&progress)),
+                }
+                told_at = Instant::now();
+            }
+            thread::sleep(LOOK_EVERY);
         }
-        thread::sleep(LOOK_EVERY);
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Progress {
     pub(crate) heard: u64,
     /// Threads that have sent all they are to send.
     pub(crate) finished: u64,
+    /// Threads that, after that, have heard all they are to hear.
+    pub(crate) settled: u64,
 }
 
 impl Progress {
@@ -45,6 +47,7 @@ impl Progress {
             due: self.due - earlier.due,
             heard: self.heard - earlier.heard,
             finished: self.finished - earlier.finished,
+            settled: self.settled - earlier.settled,
         }
     }
 }
@@ -60,6 +63,9 @@ pub(crate) struct Control {
     due: AtomicU64,
     heard: AtomicU64,
     finished: AtomicU64,
+    settled: AtomicU64,
+    /// How many messages publishers were about to send, at least; only known in their own process.
+    published: AtomicU64,
     /// How many messages each publisher has sent; known once it is over.
     totals: OnceLock<Vec<u64>>,
     /// Why the run cannot go on.
@@ -98,6 +104,7 @@ impl Control {
             (&self.sent, more.sent),
             (&self.due, more.due),
             (&self.finished, more.finished),
+            (&self.settled, more.settled),
             (&self.heard, more.heard),
         ] {
             if more > 0 {
@@ -115,7 +122,17 @@ impl Control {
             due: self.due.load(Ordering::Acquire),
             heard,
             finished: self.finished.load(Ordering::Acquire),
+            settled: self.settled.load(Ordering::Acquire),
         }
+    }
+
+    pub(crate) fn published(&self) -> u64 {
+        self.published.load(Ordering::Acquire)
+    }
+
+    /// Says how many messages publishers are about to send; before the first of them is on its way.
+    pub(crate) fn set_published(&self, count: u64) {
+        self.published.store(count, Ordering::Release);
     }
 
     pub(crate) fn totals(&self) -> Option<&[u64]> {

@@ -38,7 +38,7 @@ pub(crate) struct Spec {
 #[derive(Serialize, Deserialize)]
 enum Order {
     /// The first: be this process of the run.
-    Start { spec: Spec, process: u32 },
+    Start { spec: Box<Spec>, process: u32 },
     /// So many connections are to be open, over all processes.
     Target(u32),
     /// The next stage.
@@ -91,6 +91,7 @@ impl Crew {
                 threads: spec.processes * spec.threads,
                 links: spec.kind.links(),
                 publishers: spec.kind.publishers(),
+                is_alone: spec.processes == 1,
             };
             engines.push(Engine::new(place, spec.server, spec.kind.build(place), Arc::clone(&control))?);
         }
@@ -117,7 +118,7 @@ impl Crew {
 
     /// Enters a stage.
     pub(crate) fn set_stage(&mut self, stage: Stage) {
-        if let (Stage::Close, Some(totals)) = (stage, self.control.totals()) {
+        if let (Stage::Settle | Stage::Close, Some(totals)) = (stage, self.control.totals()) {
             self.order(&Order::Totals(totals.to_vec()));
         }
         self.order(&Order::Stage(stage));
@@ -157,7 +158,7 @@ impl Worker {
         let (Some(mut orders), Some(news)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("a worker process without pipes"));
         };
-        write_line(&mut orders, &Order::Start { spec: spec.clone(), process })?;
+        write_line(&mut orders, &Order::Start { spec: Box::new(spec.clone()), process })?;
         let news = thread::Builder::new().name("news".to_owned()).spawn(move || {
             listen(BufReader::new(news), &control).unwrap_or_else(|why| {
                 control.fail(format!("worker process {process}: {why}"));

@@ -7,61 +7,39 @@ use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use moongate_wire::frame::{Opcode, ServerFrame, ServerFrames};
 
 use crate::clock::{self, Timer};
 use crate::control::{Control, Progress, Stage};
+use crate::dialect::{Desk, Ear, Heard};
 use crate::limits;
-use crate::link::{Link, Partial, State};
+use crate::link::{self, State};
+use crate::links::{Links, Order};
 use crate::report::Part;
-use crate::scenario::{Place, Scenario};
+use crate::scenario::{End, Place, Scenario, Scene};
 
-/// Handshakes of a thread that are under way at a time.
+/// Handshakes of a thread that are under way at a time before the run begins.
 const HANDSHAKES_MAX: u32 = 128;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 64 * 1024;
 
+/// How often in a row a link is read before others have their turn.
+const READS_MAX: u32 = 4;
+
 /// Events taken at a time.
 const EVENTS: usize = 1024;
 
-/// How long the server gets to answer Close.
+/// How long the server gets to answer a goodbye.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const WAKER: Token = Token(usize::MAX);
 const TIMER: Token = Token(usize::MAX - 1);
-
-/// A thread's connections, by index.
-#[derive(Default)]
-pub(crate) struct Links {
-    list: Vec<Link>,
-    /// Those with something to send that was not tried yet.
-    dirty: Vec<u32>,
-}
-
-impl Links {
-    /// Sends a frame on `link` at the end of the turn.
-    pub(crate) fn send(&mut self, link: u32, opcode: Opcode, payload: &[u8]) {
-        self.list[link as usize].push(opcode, payload);
-        self.mark(link);
-    }
-
-    /// How many bytes wait to be sent on `link`.
-    pub(crate) fn waiting(&self, link: u32) -> usize {
-        self.list[link as usize].waiting()
-    }
-
-    fn mark(&mut self, link: u32) {
-        if !mem::replace(&mut self.list[link as usize].dirty, true) {
-            self.dirty.push(link);
-        }
-    }
-}
 
 /// A thread's loop and all it owns.
 pub(crate) struct Engine {
@@ -73,15 +51,21 @@ pub(crate) struct Engine {
     links: Links,
     scenario: Box<dyn Scenario>,
     part: Part,
+    /// Links that were opened before the run began, or are about to be.
+    dialed: u32,
+    /// How many handshakes of those are under way.
     handshakes: u32,
+    /// How often a link was opened, for keys and source addresses.
+    dials: u32,
+    /// Links that have opened and were not told of.
     opened: u64,
-    open: u32,
     finished: bool,
+    settled: bool,
     /// When the run began, by the clock and in computing time of this thread.
     began: Option<(u64, u64)>,
     buffer: Box<[u8]>,
-    /// For a link that has nothing partial, so that most need none of their own.
-    spare: Option<Box<Partial>>,
+    desk: Desk,
+    reply: Vec<u8>,
 }
 
 impl Engine {
@@ -99,16 +83,19 @@ impl Engine {
             control,
             place,
             server,
-            links: Links::default(),
+            links: Links::new(place.count()),
             scenario,
             part: Part::default(),
+            dialed: 0,
             handshakes: 0,
+            dials: 0,
             opened: 0,
-            open: 0,
             finished: false,
+            settled: false,
             began: None,
             buffer: vec![0; READ_BYTES].into(),
-            spare: None,
+            desk: Desk::default(),
+            reply: Vec::new(),
         })
     }
 
@@ -134,10 +121,17 @@ impl Engine {
                 return self.close(&mut events);
             }
             self.dial();
-            let wake_at = self.turn(stage);
+            // Before the turn too: what waited and is gone now makes room for more.
             self.flush();
-            self.timer.set(wake_at)?;
-            self.wait(&mut events, None)?;
+            let wake_at = self.turn(stage);
+            // What was done here may be what the scenario waits for, and no event tells of it.
+            let obeyed = self.obey();
+            self.flush();
+            let busy = self.read_on() || obeyed || wake_at.is_some_and(|at| at <= clock::now());
+            if !busy {
+                self.timer.set(wake_at)?;
+            }
+            self.wait(&mut events, busy.then_some(Duration::ZERO))?;
         }
     }
 
@@ -154,10 +148,13 @@ impl Engine {
 
     /// Lets the scenario speak, and tells the others how far it has come.
     fn turn(&mut self, stage: Stage) -> Option<u64> {
-        let turn = self.scenario.turn(stage, &mut self.links, &self.control, &mut self.part);
+        let Engine { links, control, part, .. } = self;
+        let turn = self.scenario.turn(stage, &mut Scene { links, control, part, now: clock::now() });
         let finished = turn.finished && stage == Stage::Run && !mem::replace(&mut self.finished, true);
+        let settled = turn.settled && stage == Stage::Settle && !mem::replace(&mut self.settled, true);
         let opened = mem::take(&mut self.opened);
-        self.control.add(Progress { opened, finished: finished.into(), ..Progress::default() });
+        let (finished, settled) = (finished.into(), settled.into());
+        self.control.add(Progress { opened, finished, settled, ..Progress::default() });
         turn.wake_at
     }
 
@@ -177,25 +174,70 @@ impl Engine {
 
     fn dial(&mut self) {
         let wanted = self.place.count_below(self.control.target());
-        while self.handshakes < HANDSHAKES_MAX && (self.links.list.len() as u32) < wanted {
-            let index = self.links.list.len() as u32;
-            if let Err(error) = self.connect(index) {
-                return self.give_up(index, &format!("connecting: {error}"));
-            }
+        while self.handshakes < HANDSHAKES_MAX && self.dialed < wanted {
             self.handshakes += 1;
+            self.dialed += 1;
+            self.connect(self.dialed - 1, clock::now());
         }
     }
 
-    fn connect(&mut self, index: u32) -> io::Result<()> {
-        let number = self.place.number(index);
-        let source = limits::source(self.server.ip(), number, self.place.links);
-        let mut link = Link::connect(self.server, source, number)?;
-        if let Some(stream) = &mut link.stream {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            self.poll.registry().register(stream, Token(index as usize), interest)?;
+    /// Does what the scenario has asked for, if it has.
+    fn obey(&mut self) -> bool {
+        let orders = self.links.take_orders();
+        let any = !orders.is_empty();
+        for order in orders {
+            match order {
+                Order::Open { link, due } => self.connect(link, due),
+                Order::Leave { link, abruptly } => {
+                    // A goodbye that needs no answer goes out before the end.
+                    let _ = self.links.get(link).flush();
+                    self.gone(link, End::Left, abruptly);
+                }
+                Order::Vanish(links) => self.vanish(links),
+            }
         }
-        self.links.list.push(link);
-        Ok(())
+        any
+    }
+
+    /// Resets many links, on a thread of their own: the kernel takes its time for each, in which others must have theirs.
+    fn vanish(&mut self, links: Vec<u32>) {
+        let mut streams = Vec::with_capacity(links.len());
+        for index in links {
+            streams.extend(self.links.get(index).stream.take());
+            self.gone(index, End::Left, false);
+        }
+        let reset = move || {
+            for stream in streams {
+                link::reset(stream);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("vanish".to_owned()).spawn(reset) {
+            self.control.fail(format!("starting a thread: {error}"));
+        }
+    }
+
+    fn connect(&mut self, index: u32, due: u64) {
+        let number = self.place.number(index);
+        let turn = self.dials;
+        self.dials += 1;
+        let source = if self.began.is_none() {
+            limits::source(self.server.ip(), number, self.place.links)
+        } else {
+            // Ports of connections that ended stay taken for a while.
+            limits::source(self.server.ip(), turn * self.place.threads + self.place.thread, u32::MAX)
+        };
+        let opening = self.scenario.opening(number);
+        let link = self.links.get(index);
+        let mut connected = link.connect(self.server, source, &opening, number.wrapping_add(turn << 16));
+        link.due = due;
+        if let (Ok(()), Some(stream)) = (&connected, &mut link.stream) {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            connected = self.poll.registry().register(stream, Token(index as usize), interest);
+        }
+        if let Err(error) = connected {
+            self.links.get(index).state = State::Connecting;
+            self.ended(index, &format!("connecting: {error}"));
+        }
     }
 
     /// A link that could not be opened ends the run: nothing it would show is worth showing.
@@ -204,11 +246,14 @@ impl Engine {
         self.control.fail(format!("connection {} to {server}: {why}", self.place.number(index)));
     }
 
-    fn opened(&mut self, index: u32) {
-        self.handshakes -= 1;
+    fn opened(&mut self, index: u32, now: u64) {
+        self.handshakes = self.handshakes.saturating_sub(1);
         self.opened += 1;
-        self.open += 1;
-        self.links.list[index as usize].state = State::Open;
+        let link = self.links.get(index);
+        link.state = State::Open;
+        let since = link.due;
+        let Engine { links, control, part, .. } = self;
+        self.scenario.opened(index, since, &mut Scene { links, control, part, now });
     }
 
     // Reading.
@@ -224,10 +269,10 @@ impl Engine {
     }
 
     fn writable(&mut self, index: u32) {
-        let link = &mut self.links.list[index as usize];
-        if let (State::Connecting, Some(stream)) = (&link.state, &link.stream) {
+        let link = self.links.get(index);
+        if let (State::Connecting, Some(stream)) = (link.state, &link.stream) {
             match stream.take_error().and_then(|error| error.map_or(Ok(()), Err)) {
-                Ok(()) => link.ask(&self.scenario.path(self.place.number(index)), self.server),
+                Ok(()) => link.ask(),
                 Err(error) => return self.ended(index, &error.to_string()),
             }
         }
@@ -236,122 +281,140 @@ impl Engine {
         }
     }
 
-    /// Reads until there is nothing more; `closing`: the end of the stream is due, so that a short read is not the last.
+    /// Reads on where more may lie than was read, if it may anywhere: what came may be what the scenario waits for.
+    fn read_on(&mut self) -> bool {
+        let ready = self.links.take_ready();
+        let any = !ready.is_empty();
+        for index in ready {
+            self.links.get(index).readable = false;
+            self.read(index, true);
+        }
+        any
+    }
+
+    /// Reads; `closing`: the end of the stream may be due, so that a short read is not the last.
     fn read(&mut self, index: u32, closing: bool) {
-        loop {
-            let link = &mut self.links.list[index as usize];
-            match link.read(&mut self.buffer) {
-                Ok(None) => return,
-                Ok(Some(0)) => return self.ended(index, "the server closed it"),
-                Ok(Some(count)) => {
-                    if let Err(why) = self.take(index, count) {
-                        return self.ended(index, &why);
-                    }
-                    if count < self.buffer.len() && !closing {
-                        return;
-                    }
-                }
-                Err(error) => return self.ended(index, &error.to_string()),
-            }
-        }
-    }
-
-    /// Takes the first `count` bytes of the buffer.
-    fn take(&mut self, index: u32, count: usize) -> Result<(), String> {
-        let now = clock::now();
-        let link = &mut self.links.list[index as usize];
-        if let State::Upgrading(upgrading) = &mut link.state {
-            let Some(rest) = upgrading.take(&self.buffer[..count])? else { return Ok(()) };
-            self.opened(index);
-            return self.frames(index, &rest, now);
-        }
         // Taken out so that it can be read while the scenario sends.
-        let buffer = mem::take(&mut self.buffer);
-        let taken = self.frames(index, &buffer[..count], now);
-        self.buffer = buffer;
-        taken
-    }
-
-    fn frames(&mut self, index: u32, bytes: &[u8], now: u64) -> Result<(), String> {
-        let own = self.links.list[index as usize].partial.take();
-        let mut partial = own.or_else(|| self.spare.take()).unwrap_or_default();
-        let Partial { frames, pending, message } = &mut *partial;
-        frames.push(bytes);
-        *pending += bytes.len();
-        let taken = self.each_frame(index, frames, pending, message, now);
-        if taken.is_ok() && partial.is_empty() {
-            self.spare = Some(partial);
-        } else {
-            self.links.list[index as usize].partial = Some(partial);
+        let mut buffer = mem::take(&mut self.buffer);
+        if let Err(why) = self.read_into(index, closing, &mut buffer) {
+            self.ended(index, &why);
         }
-        taken
+        self.buffer = buffer;
     }
 
-    fn each_frame(
-        &mut self,
-        index: u32,
-        frames: &mut ServerFrames,
-        pending: &mut usize,
-        message: &mut Option<(Opcode, Vec<u8>)>,
-        now: u64,
-    ) -> Result<(), String> {
-        while let Some(frame) =
-            frames.next_frame().map_err(|fault| format!("its frames are wrong: {fault}"))?
-        {
-            *pending -= frame_bytes(frame.payload.len());
-            match (frame.opcode, frame.fin) {
-                (Opcode::Ping, _) => self.links.send(index, Opcode::Pong, frame.payload),
-                (Opcode::Pong, _) => {}
-                (Opcode::Close, _) => return Err(said_goodbye(frame)),
-                (Opcode::Text | Opcode::Binary, true) => self.hear(index, frame.opcode, frame.payload, now),
-                (Opcode::Text | Opcode::Binary, false) => {
-                    *message = Some((frame.opcode, frame.payload.to_vec()));
-                }
-                (Opcode::Continuation, fin) => {
-                    let Some((_, collected)) = message else { continue };
-                    collected.extend_from_slice(frame.payload);
-                    if let Some((opcode, payload)) = message.take_if(|_| fin) {
-                        self.hear(index, opcode, &payload, now);
-                    }
-                }
+    fn read_into(&mut self, index: u32, closing: bool, buffer: &mut [u8]) -> Result<(), String> {
+        for _ in 0..READS_MAX {
+            let link = self.links.get(index);
+            let most = link.allowance.map_or(buffer.len(), |allowed| allowed.min(buffer.len()));
+            if most == 0 {
+                link.readable = true;
+                return Ok(());
+            }
+            let count = match link.read(&mut buffer[..most]).map_err(|error| error.to_string())? {
+                None => return Ok(()),
+                Some(0) => return Err("the server closed it".to_owned()),
+                Some(count) => count,
+            };
+            if let Some(allowed) = &mut link.allowance {
+                *allowed -= count;
+            }
+            self.take(index, &buffer[..count])?;
+            if count < most && !closing {
+                return Ok(());
             }
         }
+        self.links.make_ready(index);
         Ok(())
     }
 
-    fn hear(&mut self, index: u32, opcode: Opcode, payload: &[u8], now: u64) {
-        self.scenario.hear(&mut self.links, index, opcode, payload, now, &mut self.part);
-        self.part.last_heard = Some(now);
+    /// Takes what came: together with what came before and was not complete.
+    fn take(&mut self, index: u32, bytes: &[u8]) -> Result<(), String> {
+        let now = clock::now();
+        let link = self.links.get(index);
+        let Some(mut ear) = link.ear.take() else { return Ok(()) };
+        let mut rest = mem::take(&mut link.rest);
+        if rest.is_empty() {
+            let consumed = self.hear(index, &mut *ear, bytes, now)?;
+            rest.extend_from_slice(&bytes[consumed..]);
+        } else {
+            rest.extend_from_slice(bytes);
+            let consumed = self.hear(index, &mut *ear, &rest, now)?;
+            rest.drain(..consumed);
+        }
+        let link = self.links.get(index);
+        link.ear = Some(ear);
+        // Most have none most of the time: memory would be taken for nothing.
+        link.rest = if rest.is_empty() { Vec::new() } else { rest };
+        Ok(())
     }
 
-    /// A link is over. That is wrong at any time but the end.
-    fn ended(&mut self, index: u32, why: &str) {
-        let link = &mut self.links.list[index as usize];
-        // Dropping it closes the socket, which also takes it off the poll.
-        link.stream = None;
-        link.partial = None;
-        match mem::replace(&mut link.state, State::Gone) {
-            State::Gone => {}
-            State::Connecting | State::Upgrading(_) => self.give_up(index, why),
-            State::Closing => self.open -= 1,
-            State::Open => {
-                self.open -= 1;
-                if self.control.stage() != Stage::Close {
-                    let number = self.place.number(index);
-                    self.part.faults.closed += 1;
-                    self.part.faults.name(|| format!("closed: connection {number}: {why}"));
+    /// Hears all that is complete, and says how many bytes that was.
+    fn hear(&mut self, index: u32, ear: &mut dyn Ear, bytes: &[u8], now: u64) -> Result<usize, String> {
+        let mut at = 0;
+        loop {
+            let step = ear.hear(&bytes[at..], &mut self.desk, &mut self.reply)?;
+            at += step.consumed;
+            match step.heard {
+                Heard::Part => break,
+                Heard::Nothing => {}
+                Heard::Open => self.opened(index, now),
+                Heard::Message(format, payload) => {
+                    let Engine { links, control, part, .. } = self;
+                    part.last_heard = Some(now);
+                    self.scenario.hear(index, format, payload, &mut Scene { links, control, part, now });
                 }
+                Heard::End(why) => return Err(why),
             }
+        }
+        if !self.reply.is_empty() {
+            self.links.get(index).reply(&self.reply);
+            self.reply.clear();
+            self.links.mark(index);
+        }
+        Ok(at)
+    }
+
+    /// A link is over, by the server's doing or in answer to a goodbye.
+    fn ended(&mut self, index: u32, why: &str) {
+        let end = match self.links.get(index).state {
+            State::Gone => return,
+            State::Connecting | State::Asking => End::Refused(why),
+            State::Open => End::Cut(why),
+            State::Closing => End::Left,
+        };
+        self.gone(index, end, false);
+    }
+
+    fn gone(&mut self, index: u32, end: End<'_>, abruptly: bool) {
+        self.links.get(index).end(abruptly);
+        self.reply.clear();
+        if self.control.stage() == Stage::Close {
+            return;
+        }
+        let Engine { links, control, part, .. } = self;
+        if self.scenario.ended(index, end, &mut Scene { links, control, part, now: clock::now() }) {
+            return;
+        }
+        match end {
+            End::Refused(why) => self.give_up(index, why),
+            End::Cut(why) => {
+                let number = self.place.number(index);
+                self.part.faults.closed += 1;
+                self.part.faults.name(|| format!("closed: connection {number}: {why}"));
+            }
+            End::Left => {}
         }
     }
 
     // Sending.
 
     fn flush(&mut self) {
-        for index in mem::take(&mut self.links.dirty) {
-            let link = &mut self.links.list[index as usize];
+        for index in self.links.take_dirty() {
+            let link = self.links.get(index);
             link.dirty = false;
             if let Err(error) = link.flush() {
+                // What the server said before may still lie there, and says more than the error.
+                self.read(index, true);
                 self.ended(index, &error.to_string());
             }
         }
@@ -359,48 +422,33 @@ impl Engine {
 
     // Closing.
 
-    /// Says Close everywhere and waits a while for the answers.
+    /// Says goodbye everywhere and waits a while for the answers.
     fn close(&mut self, events: &mut Events) -> io::Result<()> {
-        for index in 0..self.links.list.len() as u32 {
-            let link = &mut self.links.list[index as usize];
-            if matches!(link.state, State::Open) {
-                link.push(Opcode::Close, &moongate_wire::frame::code::NORMAL.to_be_bytes());
-                link.state = State::Closing;
-                self.links.mark(index);
+        for index in 0..self.links.count() {
+            let link = self.links.get(index);
+            match link.state {
+                // Who reads slowly would also read this slowly.
+                State::Gone | State::Closing => {}
+                State::Open if link.allowance.is_none() => {
+                    if link.bid_farewell() {
+                        self.links.mark(index);
+                    } else {
+                        link.end(false);
+                    }
+                }
+                State::Open | State::Connecting | State::Asking => link.end(true),
             }
         }
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        while self.open > 0 {
+        while self.links.is_any_left() {
             self.flush();
+            let ready = self.read_on();
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
             }
-            self.wait(events, Some(left))?;
+            self.wait(events, Some(if ready { Duration::ZERO } else { left }))?;
         }
         Ok(())
-    }
-}
-
-/// How many bytes the frame of a server takes (RFC 6455 §5.2).
-fn frame_bytes(payload: usize) -> usize {
-    payload
-        + if payload < 126 {
-            2
-        } else if payload < 1 << 16 {
-            4
-        } else {
-            10
-        }
-}
-
-/// What a Close says.
-fn said_goodbye(frame: ServerFrame<'_>) -> String {
-    match frame.payload.split_first_chunk() {
-        Some((code, reason)) => {
-            let reason = String::from_utf8_lossy(reason);
-            format!("the server said Close {} {reason:?}", u16::from_be_bytes(*code))
-        }
-        None => "the server said Close".to_owned(),
     }
 }

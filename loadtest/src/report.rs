@@ -6,6 +6,7 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::SECOND;
+use crate::found::Findings;
 use crate::verify::{Faults, Order};
 
 /// The longest time that is told apart, in nanoseconds.
@@ -26,7 +27,24 @@ impl Times {
         (!self.0.is_empty()).then(|| self.0.value_at_percentile(percent))
     }
 
-    fn add(&mut self, other: &Times) {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    /// In nanoseconds; none without any times.
+    pub(crate) fn mean(&self) -> Option<f64> {
+        (!self.0.is_empty()).then(|| self.0.mean())
+    }
+
+    /// Percentages and the times, in nanoseconds, that so many of a hundred do not exceed: ever denser towards the
+    /// hundred, up to the longest.
+    pub(crate) fn curve(&self) -> Vec<(f64, u64)> {
+        const STEPS_PER_HALVING: u32 = 4;
+        let steps = self.0.iter_quantiles(STEPS_PER_HALVING);
+        steps.map(|step| (step.quantile_iterated_to() * 100.0, step.value_iterated_to())).collect()
+    }
+
+    pub(crate) fn add(&mut self, other: &Times) {
         self.0.add(&other.0).expect("all have the same bounds");
     }
 }
@@ -78,6 +96,8 @@ pub(crate) struct Part {
     pub(crate) last_heard: Option<u64>,
     /// The share of a core that the busiest thread took.
     pub(crate) busiest_thread: f64,
+    /// What is told beside that.
+    pub(crate) found: Findings,
     orders: BTreeMap<u32, Vec<Agreeing>>,
 }
 
@@ -102,6 +122,7 @@ impl Part {
         self.first_sent = [self.first_sent, other.first_sent].into_iter().flatten().min();
         self.last_heard = self.last_heard.max(other.last_heard);
         self.busiest_thread = self.busiest_thread.max(other.busiest_thread);
+        self.found.add(&other.found);
         for (topic, groups) in other.orders {
             for group in groups {
                 self.agree(topic, group);
@@ -151,6 +172,18 @@ mod tests {
         part.latency.record(1000 * u64::from(receiver));
         part.add_order(3, receiver, one.order());
         part
+    }
+
+    #[test]
+    fn a_curve_rises_to_the_longest_time() {
+        let mut times = Times::default();
+        assert_eq!((times.count(), times.mean(), times.curve()), (0, None, vec![]));
+        (1..=1000).for_each(|micros| times.record(micros * 1000));
+        let curve = times.curve();
+        assert!(curve.is_sorted() && curve.len() > 20, "{curve:?}");
+        assert!(curve.iter().any(|(percent, nanos)| *percent == 50.0 && nanos.abs_diff(500_000) < 1000));
+        assert!(curve.last().is_some_and(|(percent, nanos)| *percent == 100.0 && *nanos >= 1_000_000));
+        assert!(times.count() == 1000 && times.mean().is_some_and(|mean| (mean - 500_500.0).abs() < 1000.0));
     }
 
     #[test]

@@ -8,6 +8,9 @@ const NAMED_MAX: usize = 8;
 /// How many gaps of a receiver are remembered, to tell a message that comes late from one that comes twice.
 const MISSING_MAX: usize = 4096;
 
+/// Marks a publisher of whom a receiver that joined later has heard nothing yet.
+const JOINING: u64 = 1 << 63;
+
 /// What went wrong. All zero is what is wanted.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Faults {
@@ -89,12 +92,22 @@ impl Receiver {
         Receiver { next: vec![0; publishers as usize].into(), missing: None, digest: 0, heard: 0 }
     }
 
+    /// One who joins when each publisher has `sent` so many: it must hear what comes after them, and may hear the last
+    /// of them.
+    pub(crate) fn joining(sent: impl Iterator<Item = u64>) -> Receiver {
+        let next = sent.map(|sent| JOINING | sent.min(JOINING - 1)).collect();
+        Receiver { next, missing: None, digest: 0, heard: 0 }
+    }
+
     /// Takes the delivery of `sequence` of the `publisher`th of its topic.
     pub(crate) fn hear(&mut self, publisher: u32, sequence: u64) -> Verdict {
         self.heard += 1;
         let said = (u64::from(publisher) << 40 | sequence).wrapping_add(1);
         self.digest = (self.digest.rotate_left(5) ^ said).wrapping_mul(0x517C_C1B7_2722_0A95);
         let next = &mut self.next[publisher as usize];
+        if *next & JOINING != 0 {
+            *next = (*next & !JOINING).min(sequence);
+        }
         if sequence == *next {
             *next += 1;
             return Verdict::Next;
@@ -117,16 +130,27 @@ impl Receiver {
         if skipped.is_some() { Verdict::Late } else { Verdict::Again }
     }
 
-    /// How many were not heard, of so many that each publisher `sent`, and the first of them.
-    pub(crate) fn lost(&self, sent: impl Iterator<Item = u64>) -> (u64, Option<(u32, u64)>) {
-        let (mut lost, mut first) = match self.missing.as_deref() {
+    /// How many were not even skipped yet, of so many that each publisher `sent`.
+    pub(crate) fn behind(&self, sent: impl Iterator<Item = u64>) -> u64 {
+        self.next.iter().zip(sent).map(|(next, sent)| sent.saturating_sub(*next & !JOINING)).sum()
+    }
+
+    /// How many were skipped and have not come since, and the first of them.
+    pub(crate) fn skipped(&self) -> (u64, Option<(u32, u64)>) {
+        match self.missing.as_deref() {
             Some(Missing { known, more }) => (known.len() as u64 + more, known.first().copied()),
             None => (0, None),
-        };
+        }
+    }
+
+    /// How many were not heard, of so many that each publisher `sent`, and the first of them.
+    pub(crate) fn lost(&self, sent: impl Iterator<Item = u64>) -> (u64, Option<(u32, u64)>) {
+        let (mut lost, mut first) = self.skipped();
         for (publisher, (next, sent)) in self.next.iter().zip(sent).enumerate() {
-            if *next < sent {
+            let next = next & !JOINING;
+            if next < sent {
                 lost += sent - next;
-                first = first.or(Some((publisher as u32, *next)));
+                first = first.or(Some((publisher as u32, next)));
             }
         }
         (lost, first)
@@ -165,6 +189,22 @@ mod tests {
         check(&[0, 3], &[Next, Skipped(2)], (2, Some((0, 1))));
         check(&[0, 1], &[Next; 2], (2, Some((0, 2))));
         check(&[1, 0, 0, 2, 3], &[Skipped(1), Late, Again, Next, Next], (0, None));
+    }
+
+    #[test]
+    fn who_joins_hears_all_from_then_on() {
+        use Verdict::{Again, Next, Skipped};
+        for (heard, verdict, lost) in
+            [(3, Next, 0), (5, Next, 0), (6, Skipped(1), 1), (9, Skipped(4), 4), (0, Next, 0)]
+        {
+            let mut receiver = Receiver::joining([5].into_iter());
+            assert_eq!(receiver.behind([7].into_iter()), 2);
+            assert_eq!(receiver.hear(0, heard), verdict, "{heard}");
+            assert_eq!(receiver.skipped().0, lost, "{heard}");
+            assert_eq!((receiver.hear(0, heard), receiver.hear(0, heard + 1)), (Again, Next));
+        }
+        let anything = Receiver::joining([u64::MAX].into_iter());
+        assert_eq!(anything.lost([7].into_iter()), (0, None));
     }
 
     #[test]

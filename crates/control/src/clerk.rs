@@ -7,7 +7,9 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_hub::{Ask, ControlPort, Full, Kind, Ordered, Publish, Rejection, Tell, Token};
+use moongate_hub::{
+    Ask, ControlPort, Full, Kind, Ordered, Patience, Publish, Rejection, Tell, Token, UpstreamAddresses,
+};
 use moongate_wire::refusal::Reason;
 use moongate_wire::topic::TopicName;
 use tokio::sync::{mpsc, oneshot};
@@ -29,6 +31,8 @@ pub(crate) enum Request {
     Publish(PublishRequest),
     List(ListRequest),
     Snapshots(SnapshotRequest),
+    /// Tell every shard.
+    Upstreams(UpstreamAddresses),
 }
 
 /// A message that is to be given its place.
@@ -51,6 +55,8 @@ pub(crate) struct Clerk {
     tokens: u64,
     snapshots: Snapshots,
     lists: Lists,
+    /// Per shard: addresses it is still to be told, at most one entry for each name.
+    moved: Vec<Vec<UpstreamAddresses>>,
     stage: Stage,
 }
 
@@ -96,6 +102,7 @@ impl Clerk {
             tokens: 0,
             snapshots: Snapshots::new(shards, limits.shard_timeout),
             lists: Lists::new(shards, limits.list_timeout, limits.lists_waiting_max),
+            moved: vec![Vec::new(); shards],
             stage: Stage::Serving,
             port,
             bell,
@@ -156,6 +163,12 @@ impl Clerk {
             Request::Publish(request) => self.publish(request),
             Request::List(request) => self.lists.take(request),
             Request::Snapshots(request) => self.snapshots.take(request),
+            Request::Upstreams(found) => {
+                for moved in &mut self.moved {
+                    moved.retain(|before| before.name != found.name);
+                    moved.push(found.clone());
+                }
+            }
         }
     }
 
@@ -171,7 +184,10 @@ impl Clerk {
         }
         let token = Token(self.tokens);
         self.tokens += 1;
-        waiting.push_back(Waiting { publish: Publish { name, kind, payload, token }, reply });
+        waiting.push_back(Waiting {
+            publish: Publish { name, kind, payload, token, patience: Patience::Leaves },
+            reply,
+        });
     }
 
     // What shards say.
@@ -183,6 +199,7 @@ impl Clerk {
                 Tell::Rejected { token, bytes: _, why } => {
                     let reason = match why {
                         Rejection::TopicsFull => Reason::TopicsFull,
+                        Rejection::Busy => Reason::Busy,
                     };
                     self.settle(token, Err(reason));
                 }
@@ -251,6 +268,10 @@ impl Clerk {
     fn post_to(&mut self, shard: usize) -> Result<(), LaneFull> {
         self.post_order(shard)?;
         self.post_publishes(shard)?;
+        while let Some(found) = self.moved[shard].first() {
+            self.port.ask(shard, Ask::Upstreams(found.clone()))?;
+            self.moved[shard].remove(0);
+        }
         if self.snapshots.wants(shard) {
             self.port.ask(shard, Ask::Snapshot)?;
             self.snapshots.asked(shard);

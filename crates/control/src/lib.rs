@@ -1,4 +1,4 @@
-//! The control thread: publish API, metrics, health, drain.
+//! The control thread: publish API, metrics, health, drain, and where upstreams are.
 //!
 //! One thread, one current-thread runtime. It is a participant of the mesh like any shard, and speaks to the shards
 //! through lanes only. One task, the clerk, owns the lanes' ends; everything else on the thread reaches it by a bounded
@@ -24,6 +24,7 @@ mod guard;
 mod health;
 mod metrics;
 mod problem;
+mod resolver;
 mod roll;
 mod rounds;
 mod server;
@@ -34,17 +35,19 @@ mod throttle;
 mod topics;
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{Bell, ControlPort};
 use moongate_wire::origin::Origin;
+use moongate_wire::route::UpstreamName;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tracing::info;
 
 use crate::clerk::Clerk;
+use crate::resolver::Resolver;
 use crate::signals::Signals;
 use crate::state::State;
 
@@ -182,6 +185,7 @@ pub struct Control {
     listener: Option<tokio::net::TcpListener>,
     signals: Signals,
     clerk: Clerk,
+    resolver: Resolver,
     state: Arc<State>,
 }
 
@@ -206,7 +210,16 @@ impl Control {
         let (state, requests) = State::new(config, port.shards());
         let state = Arc::new(state);
         let clerk = Clerk::new(port, bell, requests, Arc::clone(&state));
-        Ok(Control { runtime, listener, signals, clerk, state })
+        let resolver = Resolver::new(&[], Duration::ZERO);
+        Ok(Control { runtime, listener, signals, clerk, resolver, state })
+    }
+
+    /// Resolves `names` once, and from [`Control::run`] on every `refresh`; shards hear of what changes. Returns what is
+    /// known now, in the order of `names`: nothing for a name that does not resolve or takes long.
+    pub fn watch(&mut self, names: &[UpstreamName], refresh: Duration) -> Vec<Arc<[SocketAddr]>> {
+        self.resolver = Resolver::new(names, refresh);
+        self.runtime.block_on(self.resolver.round());
+        self.resolver.addresses()
     }
 
     /// Serves until the process is to end.
@@ -215,7 +228,8 @@ impl Control {
     /// connections away, and when the last has said that it has none left, all are told to stop. A second SIGTERM or
     /// SIGINT returns at once. SIGHUP changes nothing.
     pub fn run(self) -> Outcome {
-        let Control { runtime, listener, signals, clerk, state } = self;
+        let Control { runtime, listener, signals, clerk, resolver, state } = self;
+        runtime.spawn(resolver.run(Arc::clone(&state)));
         let outcome = runtime.block_on(run(listener, signals, clerk, state));
         // Nothing that still runs on this runtime is worth waiting for.
         runtime.shutdown_background();

@@ -78,6 +78,11 @@ impl State {
         }
     }
 
+    /// Hands the clerk something that has no reply, waiting for room. False if it has ended.
+    pub(crate) async fn tell(&self, request: Request) -> bool {
+        self.requests.send(request).await.is_ok()
+    }
+
     /// Requests that the clerk has not taken yet.
     pub(crate) fn queue_depth(&self) -> usize {
         self.requests.max_capacity() - self.requests.capacity()

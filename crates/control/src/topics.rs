@@ -12,6 +12,7 @@ use moongate_hub::{Kind, Ordered};
 use moongate_wire::answer::published;
 use moongate_wire::refusal::Reason;
 use moongate_wire::topic::TopicName;
+use moongate_wire::utf8::is_utf8;
 use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
@@ -49,7 +50,7 @@ async fn publish_one(state: &State, request: HttpRequest) -> Result<(TopicName, 
     let payload = read(state, body).await?;
     let kind = match binary {
         true => Kind::Binary,
-        false if str::from_utf8(&payload).is_ok() => Kind::Text,
+        false if is_utf8(&payload) => Kind::Text,
         false => return Err(Reason::NotText.into()),
     };
     let request = |reply| {

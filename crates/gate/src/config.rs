@@ -1,5 +1,7 @@
 //! A shard's limits and timers.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_wire::decide::Policy;
@@ -9,6 +11,10 @@ use moongate_wire::decide::Policy;
 pub struct Config {
     /// What requests are answered with, and the limits of heads and messages.
     pub policy: Policy,
+    /// Where the names of upstreams lead, in the order of [`moongate_wire::route::Routes::names`], at the start.
+    pub upstreams: Vec<Arc<[SocketAddr]>>,
+    /// Bytes that a tunnel holds each way, before the side that sends is not read from.
+    pub tunnel_buffer_bytes_max: u32,
     /// The page, as HTML; only asked for where the policy has it on.
     pub page: &'static [u8],
     /// How many connections are served; one more is answered 503.

@@ -11,6 +11,8 @@ use moongate_wire::origin::Cors;
 use moongate_wire::scan::Scanner;
 use moongate_wire::topic::TopicName;
 
+use crate::tunnel::{Exchanging, Tunnel};
+
 /// What a connection is doing. Each mode owns just its own data, and the long-lived ones are small.
 #[derive(Default)]
 pub(crate) enum Mode {
@@ -29,6 +31,14 @@ pub(crate) enum Mode {
     Speaking(Speaking),
     /// An event stream.
     Streaming(SubscriptionId),
+    /// A request that an upstream answers: being connected, asked, or answered.
+    Exchanging(Box<Exchanging>),
+    /// A connection to the upstream that `client` is answered by.
+    Upstream { client: ConnId },
+    /// One end of a tunnel: bytes go to the other end and come from there.
+    Tunnel(Tunnel),
+    /// The last bytes are on their way out; then RST, because they are not all there should be.
+    Breaking,
     /// The last bytes are on their way out: an answer, or a Close.
     Flushing {
         /// Whether the peer has sent its FIN already.
@@ -176,7 +186,11 @@ impl Mode {
             Mode::Joining(joining) => joining.early.capacity(),
             Mode::Body(posting) => posting.body.capacity(),
             Mode::Speaking(speaking) => speaking.held(),
+            Mode::Exchanging(exchanging) => exchanging.held(),
             Mode::Vacant
+            | Mode::Upstream { .. }
+            | Mode::Tunnel(_)
+            | Mode::Breaking
             | Mode::Ordering(_)
             | Mode::Streaming(_)
             | Mode::Flushing { .. }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_hub::{Hub, ShardPort, Token};
-use moongate_io::{Bytes, ConnId, Meter, Time};
+use moongate_hub::{Hub, Rejection, ShardPort, Token};
+use moongate_io::{Bytes, ConnId, Meter, Remote, Ticket, Time};
 use moongate_wire::accept::Template;
 use moongate_wire::answer::Date;
 use moongate_wire::frame::Limits;
+use moongate_wire::refusal::Reason;
 
 use crate::Config;
 use crate::conn::{Conns, Mode};
@@ -15,6 +16,7 @@ use crate::counts::Counts;
 use crate::drain::Drain;
 use crate::forms::Forms;
 use crate::inflate::Inflation;
+use crate::tunnel::{TunnelCounts, Upstreams};
 use crate::wheel::Wheel;
 
 /// What a connection wants of the driver, done after its turn.
@@ -26,6 +28,7 @@ pub(crate) enum Want {
     Finish(ConnId),
     Abort(ConnId),
     Close(ConnId),
+    CancelConnect(Ticket),
     Unlisten,
 }
 
@@ -38,6 +41,10 @@ pub(crate) struct Core {
     pub(crate) counts: Counts,
     pub(crate) drain: Drain,
     pub(crate) wants: Vec<Want>,
+    /// Connections to be made, done with the wants and before them.
+    pub(crate) calls: Vec<(Ticket, Remote)>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) tunnels: TunnelCounts,
     pub(crate) now: Time,
     pub(crate) date: Date,
     date_seconds: u64,
@@ -76,6 +83,9 @@ impl Core {
             counts: Counts::default(),
             drain: Drain::default(),
             wants: Vec::new(),
+            calls: Vec::new(),
+            upstreams: Upstreams::new(config.upstreams.clone()),
+            tunnels: TunnelCounts::new(config.policy.routes.len()),
             now,
             date: Date::from_unix(0),
             date_seconds: 0,
@@ -128,6 +138,14 @@ impl Core {
         }
         scratch.clear();
         self.scratch = scratch;
+    }
+}
+
+/// How a request is refused that a home did not do.
+pub(crate) fn reason(why: Rejection) -> Reason {
+    match why {
+        Rejection::TopicsFull => Reason::TopicsFull,
+        Rejection::Busy => Reason::Busy,
     }
 }
 

@@ -89,6 +89,7 @@ pub(crate) struct Counts {
     pub(crate) streamed: u64,
     pub(crate) posted: u64,
     pub(crate) answered: u64,
+    pub(crate) proxied: u64,
     pub(crate) echoed: u64,
     pub(crate) paused: u64,
     pub(crate) bytes_in: u64,
@@ -150,6 +151,7 @@ impl Core {
         let mut shot = Snapshot::default();
         self.show_connections(&mut shot, driver);
         self.show_answers(&mut shot);
+        self.show_tunnels(&mut shot);
         self.show_deflate(&mut shot);
         self.hub.survey(&mut shot);
         self.show_driver(&mut shot, driver);
@@ -191,6 +193,7 @@ impl Core {
             ("event_stream", counts.streamed),
             ("published", counts.posted),
             ("answered", counts.answered),
+            ("proxied", counts.proxied),
         ];
         let refused = Reason::ALL.iter().zip(&counts.refused).filter(|(_, count)| **count > 0);
         let rows = done.iter().map(|(outcome, count)| (*outcome, "", *count));
@@ -298,6 +301,11 @@ impl Core {
             driver.buffers_exhausted,
         );
         shot.gauge("moongate_receive_buffers_free", "Receive buffers that are free.", driver.buffers_free);
+        shot.counter(
+            "moongate_connect_errors_total",
+            "Attempts to connect to an upstream that failed.",
+            driver.connect_errors,
+        );
         shot.counter("moongate_sends_short_total", "Sends that took only a part.", driver.sends_short);
         shot.counter("moongate_ring_enters_total", "Calls into the kernel.", driver.enters);
     }

@@ -96,7 +96,8 @@ impl Core {
             next += 1;
         }
         // What the listener had already taken comes in the next ticks, and is answered too.
-        if self.conns.len() == 0 && passed >= FAREWELL_EVERY {
+        let empty = self.conns.len() == 0 && self.upstreams.connecting == 0;
+        if empty && passed >= FAREWELL_EVERY {
             self.drain = Drain::Done;
             self.hub.drained();
             return None;
@@ -115,6 +116,8 @@ impl Core {
                 self.refuse_joining(id, &joining, Reason::Draining)
             }
             Mode::Body(posting) => self.refuse_post(id, &posting.message, Reason::Draining.into()),
+            Mode::Exchanging(exchanging) => self.give_up(id, exchanging, Reason::Draining),
+            Mode::Tunnel(tunnel) => self.end_tunnel(id, tunnel),
             other => {
                 self.settle(id, other);
                 return self.dismiss(id, End::Drain, 1001, "the gateway is stopping; connect again");

@@ -17,7 +17,7 @@ use moongate_wire::scan::Scanner;
 use moongate_wire::topic::TopicName;
 
 use crate::conn::{Heading, Joined, Joining, Mode, Place, Speaking};
-use crate::core::{Core, Want};
+use crate::core::{Core, Want, reason};
 use crate::forms::{EVENTS, FRAMES, deflated};
 use crate::leave::ended_too;
 
@@ -101,6 +101,7 @@ impl Core {
                 self.counts.answered += 1;
                 self.answer(id, Answer::text("ok\n").head_only(head_only))
             }
+            Decision::Tunnel(exchange) => self.open(id, peer, exchange, &head, rest),
             Decision::Plain(answer) => {
                 self.counts.answered += 1;
                 self.answer(id, answer)
@@ -213,9 +214,8 @@ impl Core {
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
             Mode::Joining(joining) => {
-                let Rejection::TopicsFull = why;
                 self.take_back_answer(id);
-                self.refuse_joining(id, &joining, Reason::TopicsFull)
+                self.refuse_joining(id, &joining, reason(why))
             }
             other => other,
         };
@@ -298,6 +298,7 @@ pub(crate) enum Asked<'a> {
     /// It was refused before that could be told.
     Unknown,
     For(&'a Head<'a>),
+    Path(&'a str),
     Topic(&'a TopicName),
 }
 
@@ -307,6 +308,7 @@ impl fmt::Display for Asked<'_> {
             Asked::Unknown => return f.write_str("-"),
             Asked::For(Head { target: Target::Path { path, .. }, .. }) => ("", *path),
             Asked::For(Head { target: Target::Asterisk, .. }) => ("", "*"),
+            Asked::Path(path) => ("", *path),
             Asked::Topic(name) => ("/topics/", name.as_str()),
         };
         let shown = &text.as_bytes()[..text.len().min(SHOWN_TARGET_BYTES_MAX)];

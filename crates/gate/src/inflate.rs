@@ -11,6 +11,7 @@ use moongate_hub::Kind;
 use moongate_io::ConnId;
 use moongate_wire::deflate::{Inflater, Progress};
 use moongate_wire::frame::{Fault, code};
+use moongate_wire::utf8::is_utf8;
 
 use crate::conn::{Mode, Speaking};
 use crate::core::Core;
@@ -157,7 +158,7 @@ impl Core {
         };
         let message = inflater.message();
         // F4: text is text once it is inflated.
-        let said = if kind == Kind::Text && str::from_utf8(message).is_err() {
+        let said = if kind == Kind::Text && !is_utf8(message) {
             self.inflation.counts.not_text += 1;
             Err(NOT_TEXT)
         } else {

@@ -35,7 +35,10 @@ impl Core {
                 self.wheel.set(slot, self.after(self.config.ping_interval));
                 Mode::Streaming(subscription)
             }
-            Mode::Flushing { .. } | Mode::Lingering { .. } => {
+            Mode::Exchanging(exchanging) => self.exchange_timed_out(id, exchanging),
+            Mode::Upstream { client } => self.look_after_upstream(id, client),
+            Mode::Tunnel(tunnel) => self.look_after_tunnel(id, tunnel),
+            Mode::Flushing { .. } | Mode::Lingering { .. } | Mode::Breaking => {
                 self.counts.close_timeouts += 1;
                 self.abort_now(id, mode)
             }
@@ -65,9 +68,10 @@ impl Core {
         Mode::Speaking(speaking)
     }
 
-    /// Bytes the shard answers for: what has not fully arrived, and live runs and answers, each counted once.
+    /// Bytes the shard answers for: what has not fully arrived or waits for its place, and live runs and answers, each
+    /// counted once.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.conns.held() + self.inflation.held() + self.meter.get()
+        self.conns.held() + self.inflation.held() + self.hub.deferred_bytes() + self.meter.get()
     }
 
     pub(crate) fn memory_is_full(&self) -> bool {
@@ -98,7 +102,10 @@ impl Core {
                 self.hub.outboxes.cut(id.slot());
                 self.dismiss(id, End::Overload, 1013, "the gateway is short of memory; connect again later");
             }
-            Some(Mode::Head(_) | Mode::Body(_) | Mode::Joining(_)) => self.refuse_largest(id),
+            Some(Mode::Head(_) | Mode::Body(_) | Mode::Joining(_) | Mode::Exchanging(_)) => {
+                self.refuse_largest(id);
+            }
+            Some(Mode::Tunnel(_) | Mode::Upstream { .. }) => self.cut_off(id),
             _ => self.end(id, End::Overload),
         }
     }
@@ -114,6 +121,7 @@ impl Core {
                 self.take_back_answer(id);
                 self.refuse_joining(id, &joining, Reason::MemoryFull)
             }
+            Mode::Exchanging(exchanging) => self.give_up(id, exchanging, Reason::MemoryFull),
             other => other,
         };
         self.settle(id, mode);

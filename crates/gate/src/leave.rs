@@ -5,7 +5,7 @@
 use moongate_io::{Chain, ConnId, SendFault};
 use moongate_wire::{event, frame};
 
-use crate::conn::{Mode, Speaking};
+use crate::conn::{Mode, Place, Speaking};
 use crate::core::{Core, Want};
 use crate::counts::End;
 
@@ -33,7 +33,7 @@ impl Core {
             }
             Ok(count) => {
                 self.counts.bytes_out += count as u64;
-                self.hub.outboxes.sent(id.slot(), chain, count, self.now);
+                self.hub.outboxes.sent(id.slot(), chain, count);
                 self.went(id, mode)
             }
             Err(fault) => {
@@ -49,12 +49,26 @@ impl Core {
             Mode::Flushing { peer_ended } if self.hub.outboxes.is_idle(id.slot()) => {
                 self.finish(id, peer_ended)
             }
-            Mode::Speaking(speaking) => self.echo_went(id, speaking),
+            // An echo that went out makes room to read again; a topic's window opens when its home says so.
+            Mode::Speaking(Speaking { place: Place::Echo, .. }) => self.read_again(id, mode),
+            Mode::Tunnel(tunnel) => self.tunnel_went(id, tunnel),
+            Mode::Exchanging(exchanging) => self.answer_went(id, exchanging),
+            Mode::Upstream { client } => {
+                self.request_went(id, client);
+                mode
+            }
+            Mode::Breaking if self.hub.outboxes.is_idle(id.slot()) => self.abort_now(id, mode),
             other => other,
         }
     }
 
     fn unsendable(&mut self, id: ConnId, mode: Mode, fault: SendFault) -> Mode {
+        if let Mode::Upstream { client } = mode
+            && self.may_still_answer(client)
+        {
+            self.hub.outboxes.seal(id.slot());
+            return mode;
+        }
         if let Mode::Speaking(_) | Mode::Streaming(_) | Mode::Joining(_) = mode {
             self.counts.ended(match fault {
                 SendFault::TimedOut => End::TimedOut,
@@ -117,6 +131,10 @@ impl Core {
                 self.counts.ended(End::Vanished);
                 self.close_now(id, mode)
             }
+            Mode::Exchanging(exchanging) => self.asker_ended(id, exchanging),
+            Mode::Upstream { client } => self.upstream_ended(id, client),
+            Mode::Tunnel(tunnel) => self.tunnel_ended(id, tunnel),
+            Mode::Breaking => mode,
             other => self.close_now(id, other),
         };
         self.settle(id, mode);
@@ -174,12 +192,24 @@ impl Core {
     }
 
     pub(crate) fn close_now(&mut self, id: ConnId, mode: Mode) -> Mode {
+        self.part(id, &mode);
+        self.close_quietly(id, mode)
+    }
+
+    pub(crate) fn abort_now(&mut self, id: ConnId, mode: Mode) -> Mode {
+        self.part(id, &mode);
+        self.abort_quietly(id, mode)
+    }
+
+    /// Closes, and whoever is at the other end of a tunnel is looked after by the caller.
+    pub(crate) fn close_quietly(&mut self, id: ConnId, mode: Mode) -> Mode {
         self.forget(id, &mode);
         self.wants.push(Want::Close(id));
         Mode::Gone
     }
 
-    pub(crate) fn abort_now(&mut self, id: ConnId, mode: Mode) -> Mode {
+    /// Sends RST, likewise.
+    pub(crate) fn abort_quietly(&mut self, id: ConnId, mode: Mode) -> Mode {
         self.forget(id, &mode);
         self.wants.push(Want::Abort(id));
         Mode::Gone

@@ -20,8 +20,10 @@ mod leave;
 mod post;
 mod shard;
 mod speak;
+mod tunnel;
 mod wheel;
 
 pub use config::Config;
 pub use forms::{EVENTS, FRAMES, Forms, deflated};
 pub use shard::Shard;
+pub use wheel::Wheel;

@@ -2,15 +2,16 @@
 
 use std::net::SocketAddr;
 
-use moongate_hub::{Kind, Ordered, Published, Rejection, Token};
+use moongate_hub::{Kind, Ordered, Patience, Published, Rejection, Token};
 use moongate_io::ConnId;
 use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::body::BodyReader;
 use moongate_wire::decide::Publish;
 use moongate_wire::refusal::{Reason, Refusal};
+use moongate_wire::utf8::is_utf8;
 
 use crate::conn::{Draft, Mode, Ordering, Posting, Speaking};
-use crate::core::{Core, named_by, token};
+use crate::core::{Core, named_by, reason, token};
 use crate::enter::Asked;
 use crate::forms::hub_kind;
 use crate::leave::ended_too;
@@ -37,14 +38,12 @@ impl Core {
 
     fn publish_body(&mut self, id: ConnId, posting: Posting) -> Mode {
         let Posting { message, body, .. } = posting;
-        if message.kind == Kind::Text && std::str::from_utf8(&body).is_err() {
+        if message.kind == Kind::Text && !is_utf8(&body) {
             return self.refuse_post(id, &message, Reason::NotText.into());
         }
         let name = self.hub.name(message.topic.as_str());
-        match self.hub.publish(token(id), &name, message.kind, &body) {
-            Published::Rejected(Rejection::TopicsFull) => {
-                self.refuse_post(id, &message, Reason::TopicsFull.into())
-            }
+        match self.hub.publish(token(id), &name, message.kind, &body, Patience::Leaves) {
+            Published::Rejected(why) => self.refuse_post(id, &message, reason(why).into()),
             Published::Pending => {
                 self.wheel.set(id.slot(), self.after(self.config.order_timeout));
                 Mode::Ordering(Box::new(Ordering { message, peer_ended: false }))
@@ -88,12 +87,11 @@ impl Core {
 
     /// A home has not taken a message of this shard.
     pub(crate) fn rejected(&mut self, token: Token, bytes: u32, why: Rejection) {
-        let Rejection::TopicsFull = why;
         let id = named_by(token);
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
             Mode::Ordering(ordering) => {
-                let mode = self.refuse_post(id, &ordering.message, Reason::TopicsFull.into());
+                let mode = self.refuse_post(id, &ordering.message, reason(why).into());
                 ended_too(mode, ordering.peer_ended)
             }
             Mode::Speaking(speaking) => return self.widen(id, speaking, bytes),

@@ -20,8 +20,8 @@ const SENDS_BUDGET: usize = 512;
 
 /// One thread's share of the gateway: its connections, its topics, and the ring that carries both.
 pub struct Shard<D: Driver> {
-    driver: D,
-    core: Core,
+    pub(crate) driver: D,
+    pub(crate) core: Core,
     listeners: u16,
     events: Vec<Event>,
     due: Vec<u32>,
@@ -37,7 +37,9 @@ impl<D: Driver> Shard<D> {
             driver.listen(ListenerId(listener));
         }
         let epoch_base = driver.random();
-        let core = Core::new(config, port, driver.now(), epoch_base);
+        let mut core = Core::new(config, port, driver.now(), epoch_base);
+        core.hub.outboxes.reserve(driver.slots());
+        core.wheel.reserve(driver.slots());
         Shard {
             driver,
             core,
@@ -126,6 +128,7 @@ impl<D: Driver> Shard<D> {
             Event::Received { conn, inbound: Inbound::Reset } => self.core.reset(conn),
             Event::Sent { conn, chain, outcome } => self.core.sent(conn, chain, outcome),
             Event::Closed { conn } => self.core.closed(conn),
+            Event::Connected { ticket, outcome } => self.core.connected(ticket, outcome),
             Event::Bell => {}
         }
     }
@@ -134,6 +137,10 @@ impl<D: Driver> Shard<D> {
         let core = &mut self.core;
         core.counts.bytes_in += lease.len() as u64;
         if let Some(mode) = core.conns.take(conn) {
+            let mode = match mode {
+                Mode::Tunnel(tunnel) => return self.carry(conn, tunnel, lease),
+                mode => mode,
+            };
             let bytes = self.driver.bytes(&mut lease);
             let count = bytes.len();
             let mode = match mode {
@@ -142,9 +149,13 @@ impl<D: Driver> Shard<D> {
                 Mode::Body(posting) => core.read_body(conn, posting, bytes),
                 Mode::Speaking(speaking) => core.read_frames(conn, speaking, bytes),
                 Mode::Lingering { discarded } => core.discard(conn, discarded, count),
+                Mode::Exchanging(exchanging) => core.read_ahead(conn, exchanging, bytes),
+                Mode::Upstream { client } => core.upstream_said(conn, client, bytes),
                 // Nobody speaks on an event stream, and what follows a request that is answered is not read.
                 ignored @ (Mode::Ordering(_)
                 | Mode::Streaming(_)
+                | Mode::Tunnel(_)
+                | Mode::Breaking
                 | Mode::Flushing { .. }
                 | Mode::Gone
                 | Mode::Vacant) => ignored,
@@ -156,6 +167,9 @@ impl<D: Driver> Shard<D> {
 
     /// Does what connections asked for in their turn.
     fn obey(&mut self) {
+        for (ticket, remote) in self.core.calls.drain(..) {
+            self.driver.connect(ticket, &remote);
+        }
         for want in self.core.wants.drain(..) {
             match want {
                 Want::Receive(conn) => self.driver.recv(conn),
@@ -164,6 +178,7 @@ impl<D: Driver> Shard<D> {
                 Want::Finish(conn) => self.driver.shutdown_write(conn),
                 Want::Abort(conn) => self.driver.abort(conn),
                 Want::Close(conn) => self.driver.close(conn),
+                Want::CancelConnect(ticket) => self.driver.cancel_connect(ticket),
                 Want::Unlisten => (0..self.listeners).for_each(|id| self.driver.unlisten(ListenerId(id))),
             }
         }
@@ -195,6 +210,7 @@ impl<D: Driver> Shard<D> {
                 }
                 Command::Drain => core.begin_drain(),
                 Command::Leave => core.leave_at_once(),
+                Command::Upstreams(found) => core.upstreams.resolved(found),
                 Command::Stop => self.stopped = true,
             }
         }

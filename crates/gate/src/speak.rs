@@ -1,6 +1,6 @@
 //! A WebSocket's conversation: frames in, messages to the hub, replies out.
 
-use moongate_hub::{Kind, Published, Rejection};
+use moongate_hub::{Kind, Patience, Published, Rejection};
 use moongate_io::{Bytes, ConnId};
 use moongate_wire::frame::{self, Fault, Item, Limits};
 
@@ -126,12 +126,13 @@ impl Core {
         }
         // A subscription ends only with its connection's conversation.
         let Some(name) = self.hub.subscribed_name(subscription) else { return Err(TOPICS_FULL) };
-        match self.hub.publish(token(id), &name, kind, payload) {
+        match self.hub.publish(token(id), &name, kind, payload, Patience::Waits) {
             Published::Pending => {
                 speaking.window = speaking.window.saturating_add(payload.len() as u32);
                 Ok(())
             }
             Published::Rejected(Rejection::TopicsFull) => Err(TOPICS_FULL),
+            Published::Rejected(Rejection::Busy) => unreachable!("who waits is not turned away"),
         }
     }
 
@@ -213,14 +214,6 @@ impl Core {
             }
             other => other,
         }
-    }
-
-    /// An echo has gone out: there may be room to read again.
-    pub(crate) fn echo_went(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
-        if speaking.paused && speaking.place == Place::Echo && !self.is_full(id, &speaking) {
-            self.resume(id, &mut speaking);
-        }
-        Mode::Speaking(speaking)
     }
 
     fn resume(&mut self, id: ConnId, speaking: &mut Speaking) {

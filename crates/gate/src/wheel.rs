@@ -12,7 +12,7 @@ const BUCKETS: usize = 4096;
 const NONE: u32 = u32::MAX;
 
 /// One timer for each slot.
-pub(crate) struct Wheel {
+pub struct Wheel {
     /// The first slot in each bucket.
     heads: Box<[u32]>,
     /// One bit for each bucket that holds a timer.
@@ -34,7 +34,8 @@ struct Link {
 const UNSET: Link = Link { previous: NONE, next: NONE, deadline: 0 };
 
 impl Wheel {
-    pub(crate) fn new(now: Time) -> Wheel {
+    /// With no timer set.
+    pub fn new(now: Time) -> Wheel {
         Wheel {
             heads: vec![NONE; BUCKETS].into_boxed_slice(),
             occupied: vec![0; BUCKETS / 64].into_boxed_slice(),
@@ -44,8 +45,13 @@ impl Wheel {
         }
     }
 
+    /// Sets room aside for so many slots, which is not touched before it is used.
+    pub(crate) fn reserve(&mut self, slots: u32) {
+        self.links.reserve_exact((slots as usize).saturating_sub(self.links.len()));
+    }
+
     /// Lets `slot`'s timer fire at `deadline`, in place of any earlier wish.
-    pub(crate) fn set(&mut self, slot: u32, deadline: Time) {
+    pub fn set(&mut self, slot: u32, deadline: Time) {
         self.clear(slot);
         let index = slot as usize;
         if index >= self.links.len() {
@@ -63,12 +69,12 @@ impl Wheel {
     }
 
     /// Whether `slot`'s timer is set.
-    pub(crate) fn is_set(&self, slot: u32) -> bool {
+    pub fn is_set(&self, slot: u32) -> bool {
         self.links.get(slot as usize).is_some_and(|link| link.deadline != 0)
     }
 
     /// Lets `slot`'s timer not fire.
-    pub(crate) fn clear(&mut self, slot: u32) {
+    pub fn clear(&mut self, slot: u32) {
         let Some(link) = self.links.get_mut(slot as usize).filter(|link| link.deadline != 0) else { return };
         let Link { previous, next, deadline } = std::mem::replace(link, UNSET);
         self.armed -= 1;
@@ -87,7 +93,7 @@ impl Wheel {
     }
 
     /// Takes up to `budget` timers that are due and appends their slots. True if more may be due.
-    pub(crate) fn advance(&mut self, now: Time, budget: usize, due: &mut Vec<u32>) -> bool {
+    pub fn advance(&mut self, now: Time, budget: usize, due: &mut Vec<u32>) -> bool {
         let target = now.as_nanos() / TICK_NANOS;
         let mut left = budget;
         // After a long sleep one turn of the wheel visits every bucket.
@@ -115,7 +121,7 @@ impl Wheel {
     }
 
     /// When to look again: not after the next timer is due, though it may be before.
-    pub(crate) fn next(&self) -> Option<Time> {
+    pub fn next(&self) -> Option<Time> {
         if self.armed == 0 {
             return None;
         }

@@ -1,6 +1,6 @@
 //! Who on this shard listens to what: channels and their members.
 
-use moongate_io::{ConnId, Time};
+use moongate_io::ConnId;
 
 use crate::slab::{Key, Slab};
 use crate::{Form, Name};
@@ -20,8 +20,10 @@ pub(crate) struct Channel {
     pub(crate) form: Form,
     pub(crate) live: bool,
     pub(crate) members: Vec<Member>,
-    /// When the home was last told that a member falls behind.
-    pub(crate) pressed_at: Option<Time>,
+    /// Bytes heard since the home was last told that the members keep up.
+    pub(crate) unconfirmed: u32,
+    /// Whether a member has fallen behind.
+    pub(crate) behind: bool,
 }
 
 /// A member: where its outbox is, and which subscription it is, to find its way back.
@@ -50,7 +52,9 @@ impl Channels {
     }
 
     pub(crate) fn open(&mut self, name: Name, form: Form) -> ChannelId {
-        let channel = Channel { name, form, live: false, members: Vec::new(), pressed_at: None };
+        // Where each connection has a topic of its own, there is one member.
+        let members = Vec::with_capacity(1);
+        let channel = Channel { name, form, live: false, members, unconfirmed: 0, behind: false };
         ChannelId(self.channels.insert(channel))
     }
 
@@ -72,6 +76,17 @@ impl Channels {
         let key = self.subscriptions.insert(Subscription { channel: id, conn, index });
         channel.members.push(Member { slot: conn.slot(), subscription: key.place });
         SubscriptionId(key)
+    }
+
+    /// The subscription of a member.
+    pub(crate) fn subscription(&self, member: Member) -> SubscriptionId {
+        let place = member.subscription;
+        SubscriptionId(Key { place, generation: self.subscriptions.generation_at(place) })
+    }
+
+    /// The slot of who subscribed, while the subscription lasts.
+    pub(crate) fn slot(&self, id: SubscriptionId) -> Option<u32> {
+        self.subscriptions.get(id.0).map(|subscription| subscription.conn.slot())
     }
 
     /// The topic a subscription is to.

@@ -8,7 +8,7 @@ use moongate_io::{Run, Time};
 
 use crate::name::CarriedHash;
 use crate::slab::{Key, Slab};
-use crate::{ChannelId, Encode, Form, Kind, Message, Name, Rejection};
+use crate::{ChannelId, Encode, Form, Kind, Message, Name, Publish, Rejection};
 
 /// A topic as its home keeps it.
 pub(crate) struct Topic {
@@ -20,8 +20,8 @@ pub(crate) struct Topic {
     /// What was said and not yet sealed, by form.
     drafts: Vec<(Form, Draft)>,
     touched: bool,
-    /// Until when its publishers are held back.
-    pub(crate) pressed_until: Time,
+    /// Whether messages wait for their place because subscribers are behind.
+    deferred: bool,
     active_at: Time,
     aging: bool,
 }
@@ -32,6 +32,14 @@ pub(crate) struct Audience {
     pub(crate) form: Form,
     pub(crate) shard: u16,
     pub(crate) channel: ChannelId,
+    /// Encoded bytes it was sent and has not confirmed.
+    ahead: u32,
+}
+
+impl Audience {
+    pub(crate) fn new(form: Form, shard: usize, channel: ChannelId) -> Audience {
+        Audience { form, shard: shard as u16, channel, ahead: 0 }
+    }
 }
 
 /// Messages of one tick in one form, growing into a run.
@@ -52,6 +60,8 @@ pub(crate) struct Sealed {
 pub(crate) struct Limits {
     pub(crate) topics_max: usize,
     pub(crate) run_bytes_max: usize,
+    /// How far a topic goes ahead of the shards that listen to it.
+    pub(crate) ahead_bytes_max: u32,
     pub(crate) topic_linger: Duration,
 }
 
@@ -66,7 +76,26 @@ pub(crate) struct Home<E> {
     /// Topics without audience, and when each was last looked at, oldest look first.
     aging: VecDeque<(Time, Key)>,
     spare: Vec<Draft>,
+    /// What waits for its place, by topic, where anything does.
+    deferred: HashMap<Key, Queue>,
+    pub(crate) deferred_bytes: u64,
+    /// Topics with deferred messages whose audiences have confirmed or gone.
+    released: VecDeque<Key>,
     pub(crate) forgotten: u64,
+}
+
+/// The messages of a topic that wait for their place, first come first served.
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<Deferred>,
+    /// Their payloads together.
+    bytes: u64,
+}
+
+/// One of them, and which participant it is from.
+pub(crate) struct Deferred {
+    pub(crate) from: usize,
+    pub(crate) publish: Publish,
 }
 
 /// How many empty drafts are kept for reuse, with at most [`Limits::run_bytes_max`] each.
@@ -82,12 +111,11 @@ impl<E: Encode> Home<E> {
             touched: Vec::new(),
             aging: VecDeque::new(),
             spare: Vec::new(),
+            deferred: HashMap::new(),
+            deferred_bytes: 0,
+            released: VecDeque::new(),
             forgotten: 0,
         }
-    }
-
-    pub(crate) fn find(&mut self, name: &Name) -> Option<&mut Topic> {
-        self.topics.get_mut(*self.places.get(name)?)
     }
 
     /// The topic, made with the epoch that `epoch` draws if it does not live yet.
@@ -110,7 +138,7 @@ impl<E: Encode> Home<E> {
             audiences: Vec::new(),
             drafts: Vec::new(),
             touched: false,
-            pressed_until: Time::ZERO,
+            deferred: false,
             active_at: now,
             aging: true,
         });
@@ -155,6 +183,71 @@ impl<E: Encode> Home<E> {
         (topic.epoch, topic.offset)
     }
 
+    // Back-pressure: see `pressure`.
+
+    /// Whether a message must wait for its place: an audience is too far behind, or others wait already.
+    pub(crate) fn must_defer(&self, key: Key) -> bool {
+        self.topics.get(key).is_some_and(|topic| topic.deferred || topic.is_ahead(&self.limits))
+    }
+
+    pub(crate) fn defer(&mut self, key: Key, message: Deferred) {
+        let topic = self.topics.get_mut(key).expect("the caller has just entered it");
+        topic.deferred = true;
+        let bytes = message.publish.payload.len() as u64;
+        let queue = self.deferred.entry(key).or_default();
+        queue.bytes += bytes;
+        queue.messages.push_back(message);
+        self.deferred_bytes += bytes;
+    }
+
+    /// How many payload bytes are deferred in a topic.
+    pub(crate) fn deferred_in(&self, key: Key) -> u64 {
+        self.deferred.get(&key).map_or(0, |queue| queue.bytes)
+    }
+
+    /// The next deferred message that may have its place now, and its topic.
+    pub(crate) fn next_deferred(&mut self) -> Option<(Key, Deferred)> {
+        loop {
+            let key = *self.released.front()?;
+            if let Some(topic) = self.topics.get_mut(key).filter(|topic| !topic.is_ahead(&self.limits)) {
+                let next = self.deferred.get_mut(&key).and_then(Queue::next);
+                if let Some(message) = next {
+                    self.deferred_bytes -= message.publish.payload.len() as u64;
+                    return Some((key, message));
+                }
+                topic.deferred = false;
+                self.deferred.remove(&key);
+            }
+            self.released.pop_front();
+        }
+    }
+
+    /// Whether [`Home::next_deferred`] may have something.
+    pub(crate) fn has_released(&self) -> bool {
+        !self.released.is_empty()
+    }
+
+    /// A shard has handed out `bytes` of what it was sent.
+    pub(crate) fn confirm(&mut self, name: &Name, by: &Audience, bytes: u32) {
+        let Some(key) = self.places.get(name).copied() else { return };
+        let Some(topic) = self.topics.get_mut(key) else { return };
+        let whose = |other: &&mut Audience| {
+            (other.form, other.shard, other.channel) == (by.form, by.shard, by.channel)
+        };
+        // One that left and came back is another channel, and owes nothing.
+        let Some(audience) = topic.audiences.iter_mut().find(whose) else { return };
+        debug_assert!(bytes <= audience.ahead, "a shard confirms what it was sent");
+        audience.ahead -= bytes;
+        self.release(key);
+    }
+
+    fn release(&mut self, key: Key) {
+        let waits = self.topics.get(key).is_some_and(|topic| topic.deferred && !topic.is_ahead(&self.limits));
+        if waits {
+            self.released.push_back(key);
+        }
+    }
+
     /// Whether something was said that is not sealed.
     pub(crate) fn has_drafts(&self) -> bool {
         !self.touched.is_empty()
@@ -176,8 +269,11 @@ impl<E: Encode> Home<E> {
         let Some(topic) = self.topics.get_mut(key) else { return };
         debug_assert!(topic.drafts.is_empty(), "a newcomer hears what is ordered after it, not before");
         topic.audiences.retain(|other| (other.form, other.shard) != (audience.form, audience.shard));
+        // Most topics are heard by one shard in one form.
+        topic.audiences.reserve_exact(usize::from(topic.audiences.is_empty()));
         let place = topic.audiences.partition_point(|other| other.form <= audience.form);
         topic.audiences.insert(place, audience);
+        self.release(key);
     }
 
     /// `shard` does not listen in `form` any more.
@@ -191,6 +287,7 @@ impl<E: Encode> Home<E> {
             topic.aging = true;
             self.aging.push_back((now, key));
         }
+        self.release(key);
     }
 
     /// Forgets topics that nobody has heard or spoken to for the linger time; looks at no more than `budget`.
@@ -206,7 +303,7 @@ impl<E: Encode> Home<E> {
             let Some(topic) = self.topics.get_mut(key) else { continue };
             if !topic.audiences.is_empty() {
                 topic.aging = false;
-            } else if topic.touched || topic.active_at + self.limits.topic_linger > now {
+            } else if topic.touched || topic.deferred || topic.active_at + self.limits.topic_linger > now {
                 self.aging.push_back((now, key));
             } else {
                 self.places.remove(&topic.name);
@@ -218,7 +315,20 @@ impl<E: Encode> Home<E> {
     }
 }
 
+impl Queue {
+    fn next(&mut self) -> Option<Deferred> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.publish.payload.len() as u64;
+        Some(message)
+    }
+}
+
 impl Topic {
+    /// Whether an audience was sent as much as may be without its confirming any.
+    fn is_ahead(&self, limits: &Limits) -> bool {
+        self.audiences.iter().any(|audience| audience.ahead >= limits.ahead_bytes_max)
+    }
+
     fn write(
         &mut self,
         form: Form,
@@ -234,6 +344,10 @@ impl Topic {
         };
         let before = draft.bytes.len();
         encoder.encode(form, message, &mut draft.bytes);
+        let encoded = (draft.bytes.len() - before) as u32;
+        for audience in self.audiences.iter_mut().filter(|audience| audience.form == form) {
+            audience.ahead = audience.ahead.saturating_add(encoded);
+        }
         if before > 0 && draft.bytes.len() > run_bytes_max {
             let mut next = spare.pop().unwrap_or_default();
             next.bytes.extend_from_slice(&draft.bytes[before..]);

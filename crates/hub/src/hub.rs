@@ -8,9 +8,10 @@ use moongate_io::{Bytes, ConnId, Meter, Run, Segment, Time};
 
 use crate::channel::Channels;
 use crate::home::{Audience, Home, Limits, Sealed};
-use crate::mesh::{Ask, Ordered, Publish, Rejection, ShardPort, Tell, Token};
+use crate::mesh::{Ask, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, UpstreamAddresses};
 use crate::name::CarriedHash;
 use crate::outbox::Delivered;
+use crate::pressure::Behind;
 use crate::slab::Key;
 use crate::{ChannelId, Encode, Form, Kind, Name, OutboxLimits, Outboxes, SubscriptionId};
 
@@ -28,11 +29,8 @@ pub struct Config {
 /// A run is sealed when another message would take it past this many bytes.
 const RUN_BYTES_MAX: usize = 64 * 1024;
 
-/// How long a publisher's window is held back at most when a subscriber falls behind.
-const WITHHOLD_MAX: Duration = Duration::from_millis(10);
-
-/// How often a topic's home is told anew that a subscriber falls behind.
-const PRESSURE_EVERY: Duration = Duration::from_millis(5);
+/// How often to look at subscribers that are behind when nothing happens.
+const LOOK_BEHIND_EVERY: Duration = Duration::from_millis(10);
 
 /// How many topics without audience are looked at in one tick.
 const FORGET_BUDGET: usize = 64;
@@ -43,7 +41,7 @@ pub enum Published {
     /// It is on its way; [`Hub::take_ordered`] or [`Hub::take_rejected`] will name its token, at the end of this tick
     /// or later.
     Pending,
-    /// The home keeps as many topics as it may.
+    /// The home does not take it.
     Rejected(Rejection),
 }
 
@@ -57,7 +55,7 @@ pub enum Subscribed {
 }
 
 /// Something the control thread asks of the shard rather than of its hub.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
     /// Answer with [`Hub::survey`] by [`Hub::report`].
     Snapshot,
@@ -65,6 +63,8 @@ pub enum Command {
     Drain,
     /// Do not wait for the drain delay.
     Leave,
+    /// The addresses of an upstream's name have changed.
+    Upstreams(UpstreamAddresses),
     /// Leave the loop.
     Stop,
 }
@@ -85,12 +85,11 @@ pub struct Hub<E> {
     /// Audiences to be admitted once this tick's runs are sealed, so that they hear only what comes after.
     changes: VecDeque<Change>,
     sealed: Vec<Sealed>,
-    /// Places whose publishers are held back, the one that is due first in front.
-    withheld: VecDeque<(Time, usize, Ordered)>,
     /// Places given in this tick, whose publishers are yet to be told.
     placed: Vec<Placed>,
-    /// Channels with a subscriber that falls behind; their homes are told at the end of the tick.
-    pressed: Vec<ChannelId>,
+    /// Channels whose homes are not told that their members keep up.
+    pub(crate) behind: Vec<Behind>,
+    pub(crate) ahead_bytes_max: u32,
     joined: Vec<ConnId>,
     refused: Vec<(ConnId, Rejection)>,
     ordered: Vec<Ordered>,
@@ -118,7 +117,7 @@ pub(crate) struct Counts {
     pub(crate) published_bytes: u64,
     pub(crate) ordered: u64,
     pub(crate) rejected: u64,
-    pub(crate) withheld: u64,
+    pub(crate) deferred: u64,
     pub(crate) runs: u64,
     pub(crate) delivered: u64,
     pub(crate) delivered_bytes: u64,
@@ -131,8 +130,14 @@ impl<E: Encode> Hub<E> {
     pub fn new(config: &Config, encoder: E, port: ShardPort, meter: Meter, epoch_base: u64) -> Hub<E> {
         // An empty outbox takes any one run, so a run must not be much of what a subscriber may have waiting.
         let run_bytes_max = RUN_BYTES_MAX.min(config.outbox.outbox_bytes_max as usize / 4);
-        let limits =
-            Limits { topics_max: config.topics_max, run_bytes_max, topic_linger: config.topic_linger };
+        // What a subscriber that is not yet behind may still be sent fits into the half of its outbox that is left.
+        let ahead_bytes_max = (config.outbox.outbox_bytes_max / 4).max(1);
+        let limits = Limits {
+            topics_max: config.topics_max,
+            run_bytes_max,
+            ahead_bytes_max,
+            topic_linger: config.topic_linger,
+        };
         Hub {
             outboxes: Outboxes::new(config.outbox),
             port,
@@ -145,9 +150,9 @@ impl<E: Encode> Hub<E> {
             epochs_drawn: 0,
             changes: VecDeque::new(),
             sealed: Vec::new(),
-            withheld: VecDeque::new(),
             placed: Vec::new(),
-            pressed: Vec::new(),
+            behind: Vec::new(),
+            ahead_bytes_max,
             joined: Vec::new(),
             refused: Vec::new(),
             ordered: Vec::new(),
@@ -171,6 +176,7 @@ impl<E: Encode> Hub<E> {
     /// Begins a tick at `now`.
     pub fn begin(&mut self, now: Time) {
         self.now = now;
+        self.outboxes.begin(now);
     }
 
     /// The name `text` with its hash.
@@ -214,32 +220,47 @@ impl<E: Encode> Hub<E> {
     // Publishing.
 
     /// Says `payload` to `name`. The place it is given, once it is, carries `token`.
-    pub fn publish(&mut self, token: Token, name: &Name, kind: Kind, payload: &[u8]) -> Published {
-        self.counts.published += 1;
-        self.counts.published_bytes += payload.len() as u64;
-        let home = name.home(self.port.shards());
-        if home == self.port.me() && !self.port.asks_itself() && self.port.has_room() {
-            return match self.order(self.port.me(), token, name, kind, payload) {
-                Ok(()) => Published::Pending,
-                Err(why) => Published::Rejected(why),
-            };
-        }
-        let publish = Publish { name: name.clone(), kind, payload: payload.into(), token };
-        self.port.ask(home, Ask::Publish(publish));
-        Published::Pending
-    }
-
-    /// Orders a message of this home. Its publisher is told when the tick's runs have been handed out, so that a
-    /// subscriber that falls behind is noticed first.
-    fn order(
+    pub fn publish(
         &mut self,
-        from: usize,
         token: Token,
         name: &Name,
         kind: Kind,
         payload: &[u8],
-    ) -> Result<(), Rejection> {
-        let topic = self.enter(name)?;
+        patience: Patience,
+    ) -> Published {
+        self.counts.published += 1;
+        self.counts.published_bytes += payload.len() as u64;
+        let (home, me) = (name.home(self.port.shards()), self.port.me());
+        let publish = || Publish { name: name.clone(), kind, payload: payload.into(), token, patience };
+        if home != me || self.port.asks_itself() || !self.port.has_room() {
+            self.port.ask(home, Ask::Publish(publish()));
+            return Published::Pending;
+        }
+        let topic = match self.enter(name) {
+            Ok(topic) => topic,
+            Err(why) => return Published::Rejected(why),
+        };
+        if self.home.must_defer(topic) {
+            return self
+                .defer(me, topic, publish())
+                .map_or_else(Published::Rejected, |()| Published::Pending);
+        }
+        self.order(me, token, topic, kind, payload);
+        Published::Pending
+    }
+
+    /// A message from `from` reaches the home of its topic.
+    fn place(&mut self, from: usize, publish: Publish) -> Result<(), Rejection> {
+        let topic = self.enter(&publish.name)?;
+        if self.home.must_defer(topic) {
+            return self.defer(from, topic, publish);
+        }
+        self.order(from, publish.token, topic, publish.kind, &publish.payload);
+        Ok(())
+    }
+
+    /// Orders a message of this home. Its publisher is told when the tick's runs have been handed out.
+    pub(crate) fn order(&mut self, from: usize, token: Token, topic: Key, kind: Kind, payload: &[u8]) {
         let (epoch, offset) = self.home.order(topic, kind, payload, self.now, &mut self.sealed);
         self.counts.ordered += 1;
         if !self.sealed.is_empty() {
@@ -254,7 +275,6 @@ impl<E: Encode> Hub<E> {
             }
             _ => self.placed.push(Placed { from, topic, ordered }),
         }
-        Ok(())
     }
 
     fn enter(&mut self, name: &Name) -> Result<Key, Rejection> {
@@ -275,7 +295,7 @@ impl<E: Encode> Hub<E> {
                 self.hear(tell);
             }
         }
-        self.release_withheld();
+        self.look_behind();
         for _ in 0..budget {
             if !self.port.has_room() {
                 return false;
@@ -313,17 +333,15 @@ impl<E: Encode> Hub<E> {
 
     fn answer(&mut self, from: usize, ask: Ask) {
         match ask {
-            Ask::Publish(Publish { name, kind, payload, token }) => {
-                match self.order(from, token, &name, kind, &payload) {
-                    Ok(()) => {}
-                    Err(why) => {
-                        self.tell(from, Tell::Rejected { token, bytes: payload.len() as u32, why });
-                    }
+            Ask::Publish(publish) => {
+                let (token, bytes) = (publish.token, publish.payload.len() as u32);
+                if let Err(why) = self.place(from, publish) {
+                    self.tell(from, Tell::Rejected { token, bytes, why });
                 }
             }
             Ask::Subscribe { name, form, channel } => match self.enter(&name) {
                 Ok(topic) => {
-                    let audience = Audience { form, shard: from as u16, channel };
+                    let audience = Audience::new(form, from, channel);
                     self.changes.push_back(Change::Admit { topic, audience });
                 }
                 Err(why) => self.tell(from, Tell::Refused { channel, why }),
@@ -331,7 +349,9 @@ impl<E: Encode> Hub<E> {
             Ask::Unsubscribe { name, form } => {
                 self.changes.push_back(Change::Dismiss { name, form, shard: from as u16 });
             }
-            Ask::Pressure(name) => self.press(&name),
+            Ask::Confirm { name, form, channel, bytes } => {
+                self.home.confirm(&name, &Audience::new(form, from, channel), bytes);
+            }
             Ask::Topics(cursor) => {
                 let page = self.topics_page(cursor);
                 self.tell(from, Tell::Topics(Box::new(page)));
@@ -339,6 +359,7 @@ impl<E: Encode> Hub<E> {
             Ask::Snapshot => self.commands.push_back(Command::Snapshot),
             Ask::Drain => self.commands.push_back(Command::Drain),
             Ask::Leave => self.commands.push_back(Command::Leave),
+            Ask::Upstreams(found) => self.commands.push_back(Command::Upstreams(found)),
             Ask::Stop => self.commands.push_back(Command::Stop),
         }
     }
@@ -347,20 +368,11 @@ impl<E: Encode> Hub<E> {
         if to == self.port.me() { self.hear(tell) } else { self.port.tell(to, tell) }
     }
 
-    fn release_withheld(&mut self) {
-        while let Some((due, to, ordered)) = self.withheld.front().copied() {
-            if due > self.now {
-                return;
-            }
-            self.withheld.pop_front();
-            self.tell(to, Tell::Ordered(ordered));
-        }
-    }
-
     // Fan-out.
 
     /// Ends the tick's runs and hands them out; then admits newcomers. Call once per tick, after [`Hub::exchange`].
     pub fn seal(&mut self) {
+        self.order_deferred();
         self.home.seal(&mut self.sealed);
         self.send_sealed();
         while let Some(change) = self.changes.pop_front() {
@@ -373,21 +385,16 @@ impl<E: Encode> Hub<E> {
                 Change::Dismiss { name, form, shard } => self.home.dismiss(&name, form, shard, self.now),
             }
         }
-        self.press_homes();
         self.answer_publishers();
     }
 
-    /// Tells publishers that what they said has its place, those of pressed topics a little later.
+    /// Tells publishers that what they said has its place.
     fn answer_publishers(&mut self) {
-        for Placed { from, topic, ordered } in std::mem::take(&mut self.placed) {
-            let pressed = self.home.topics.get(topic).is_some_and(|topic| topic.pressed_until > self.now);
-            if pressed {
-                self.counts.withheld += 1;
-                self.withheld.push_back((self.now + WITHHOLD_MAX, from, ordered));
-            } else {
-                self.tell(from, Tell::Ordered(ordered));
-            }
+        let mut placed = std::mem::take(&mut self.placed);
+        for Placed { from, ordered, .. } in placed.drain(..) {
+            self.tell(from, Tell::Ordered(ordered));
         }
+        self.placed = placed;
     }
 
     fn send_sealed(&mut self) {
@@ -405,13 +412,13 @@ impl<E: Encode> Hub<E> {
         let (messages, bytes) = (run.ends().len() as u64, run.bytes().len() as u64);
         let segment = Segment::whole(Bytes::run(run, &self.meter));
         let mut taken = 0;
-        let mut pressed = false;
+        let mut behind = Vec::new();
         for member in &channel.members {
-            match self.outboxes.deliver(member.slot, segment.clone(), self.now) {
+            match self.outboxes.deliver(member.slot, segment.clone()) {
                 Delivered::Taken => taken += 1,
-                Delivered::Pressed => {
+                Delivered::Behind => {
                     taken += 1;
-                    pressed = true;
+                    behind.push(self.channels.subscription(*member));
                 }
                 Delivered::Overflow => {
                     self.counts.cut += messages;
@@ -422,50 +429,23 @@ impl<E: Encode> Hub<E> {
         }
         self.counts.delivered += taken * messages;
         self.counts.delivered_bytes += taken * bytes;
-        if pressed {
-            self.pressed.push(id);
-        }
-    }
-
-    /// Tells the homes of topics with a subscriber that falls behind, each now and then.
-    fn press_homes(&mut self) {
-        for id in std::mem::take(&mut self.pressed) {
-            let now = self.now;
-            let Some(channel) = self.channels.get_mut(id) else { continue };
-            if channel.pressed_at.is_some_and(|at| now.since(at) < PRESSURE_EVERY) {
-                continue;
-            }
-            channel.pressed_at = Some(now);
-            let name = channel.name.clone();
-            let home = name.home(self.port.shards());
-            if home == self.port.me() {
-                self.press(&name);
-            } else {
-                self.port.ask(home, Ask::Pressure(name));
-            }
-        }
-    }
-
-    /// Holds back the publishers of a topic of this home for a while.
-    fn press(&mut self, name: &Name) {
-        if let Some(topic) = self.home.find(name) {
-            topic.pressed_until = self.now + WITHHOLD_MAX;
-        }
+        self.heard(id, bytes as usize, behind);
     }
 
     /// Whether something was said or asked since [`Hub::seal`] that this shard has yet to hand out.
     pub fn is_unsealed(&self) -> bool {
-        let placed = !self.placed.is_empty();
-        placed || self.home.has_drafts() || !self.changes.is_empty() || self.port.asks_itself()
+        let said = !self.placed.is_empty() || self.home.has_drafts();
+        let released = self.home.has_released() && self.port.has_room();
+        said || released || !self.changes.is_empty() || self.port.asks_itself()
     }
 
     /// Forgets topics nobody needs, wakes the others, and says when there is something to do again.
     pub fn finish(&mut self) -> Option<Time> {
         let forget = self.home.forget(self.now, FORGET_BUDGET);
         self.port.wake();
-        let withheld = self.withheld.front().map(|(due, ..)| *due);
+        let behind = (!self.behind.is_empty()).then(|| self.now + LOOK_BEHIND_EVERY);
         let blocked = self.port.is_blocked().then(|| self.now + Duration::from_millis(1));
-        [forget, withheld, blocked].into_iter().flatten().min()
+        [forget, behind, blocked].into_iter().flatten().min()
     }
 
     /// Announces that the shard is about to sleep. False if something has come meanwhile: then it must not.
@@ -513,4 +493,4 @@ impl<E: Encode> Hub<E> {
 
 #[cfg(test)]
 #[path = "hub_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -16,6 +16,7 @@ mod hub;
 mod mesh;
 mod name;
 mod outbox;
+mod pressure;
 mod report;
 mod slab;
 mod survey;
@@ -25,7 +26,8 @@ pub use moongate_io::Bell;
 pub use channel::{ChannelId, SubscriptionId};
 pub use hub::{Command, Config, Hub, Published, Subscribed};
 pub use mesh::{
-    Ask, ControlPort, Full, Mesh, Ordered, Publish, Rejection, ShardPort, Tell, Token, TopicInfo, TopicsPage,
+    Ask, ControlPort, Full, Mesh, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, TopicInfo,
+    TopicsPage, UpstreamAddresses,
 };
 pub use name::{HashKey, Name};
 pub use outbox::{Drops, OutboxLimits, OutboxPolicy, Outboxes};

@@ -8,6 +8,7 @@
 //! Posting marks the receiver; [`ShardPort::wake`] then rings, once per tick, the bells of those who sleep.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use moongate_io::{Bell, Run};
@@ -41,8 +42,17 @@ pub enum Ask {
         /// In which form.
         form: Form,
     },
-    /// A subscriber on the asking shard falls behind on this topic: hold its publishers back a little. Not answered.
-    Pressure(Name),
+    /// The asking shard has handed out so much of what it was sent, and its subscribers keep up. Not answered.
+    Confirm {
+        /// The topic.
+        name: Name,
+        /// In which form.
+        form: Form,
+        /// Where it was sent to.
+        channel: ChannelId,
+        /// How many encoded bytes.
+        bytes: u32,
+    },
     /// List topics from this cursor on (0 to start). Answered by [`Tell::Topics`].
     Topics(u64),
     /// Answered by [`Tell::Snapshot`].
@@ -52,8 +62,19 @@ pub enum Ask {
     Drain,
     /// Do not wait for the drain delay to be over: nobody is connected to any shard. Not answered.
     Leave,
+    /// The addresses of an upstream's name have changed. Not answered.
+    Upstreams(UpstreamAddresses),
     /// Leave the loop: every shard has drained. Not answered.
     Stop,
+}
+
+/// Where the servers behind a name of the table of routes are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UpstreamAddresses {
+    /// The name's number in the table.
+    pub name: u16,
+    /// In the order to be tried; none if the name does not resolve.
+    pub addresses: Arc<[SocketAddr]>,
 }
 
 /// A message on its way to its topic's home.
@@ -67,6 +88,17 @@ pub struct Publish {
     pub payload: Box<[u8]>,
     /// Who wants to know when it is ordered.
     pub token: Token,
+    /// What to do while subscribers are behind.
+    pub patience: Patience,
+}
+
+/// What a publisher does while subscribers of its topic are behind.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Patience {
+    /// It waits: it is not read from meanwhile, so that no more comes than its window holds.
+    Waits,
+    /// It is turned away with [`Rejection::Busy`] once much waits already: others like it may follow.
+    Leaves,
 }
 
 /// An answer, or news of a topic. Handling one never posts another.
@@ -133,6 +165,8 @@ pub struct Ordered {
 pub enum Rejection {
     /// It keeps as many topics as it may.
     TopicsFull,
+    /// Subscribers of the topic are behind, and as much as may wait for them to catch up does.
+    Busy,
 }
 
 /// A part of one shard's list of topics.

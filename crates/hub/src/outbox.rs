@@ -27,6 +27,8 @@ pub struct OutboxLimits {
     pub outbox_bytes_max: u32,
     /// What happens past that.
     pub policy: OutboxPolicy,
+    /// How long the kernel may take nothing for a subscriber that is behind, before nobody waits for it any more.
+    pub slow_reader_timeout: Duration,
 }
 
 /// What policies dropped.
@@ -43,8 +45,8 @@ pub struct Drops {
 pub(crate) enum Delivered {
     /// It waits.
     Taken,
-    /// It waits, and the subscriber, though it makes progress, is past half its limit.
-    Pressed,
+    /// It waits, and with it the subscriber has fallen behind: more than half of what may wait does.
+    Behind,
     /// The outbox is full and the policy is [`OutboxPolicy::Cut`]: nothing was added.
     Overflow,
     /// The outbox takes nothing any more.
@@ -54,19 +56,31 @@ pub(crate) enum Delivered {
 /// How many bytes of pongs wait for one connection: those of the longest one there can be (RFC 6455 §5.5).
 const PONGS_BYTES_MAX: usize = 2 + 125;
 
-/// A subscriber counts as making progress if it took bytes within this span.
-const PROGRESS_WITHIN: Duration = Duration::from_millis(10);
+/// What a piece that waits costs beside its bytes: two counts, a few pointers and two allocations.
+const SEGMENT_OVERHEAD_BYTES: u32 = 128;
 
 #[derive(Default)]
 struct Outbox {
     waiting: Waiting,
     waiting_bytes: u32,
     flight_bytes: u32,
-    /// When the kernel last took bytes, in milliseconds of the driver's time.
-    progress_millis: u32,
+    /// When the kernel was last given bytes or last took some, in milliseconds of the driver's time.
+    moved_millis: u32,
+    pace: Pace,
     queued: bool,
     held: bool,
     sealed: bool,
+}
+
+/// Whether a subscriber keeps up, which is to have no more than half of what may wait.
+#[derive(Copy, Clone, PartialEq, Eq, Default)]
+enum Pace {
+    #[default]
+    KeepsUp,
+    /// It does not, and publishers wait for it.
+    Behind,
+    /// It does not, and nobody waits for it any more.
+    GivenUp,
 }
 
 #[derive(Default)]
@@ -93,6 +107,16 @@ pub struct Outboxes {
     limits: OutboxLimits,
     drops: Drops,
     waiting_bytes: u64,
+    sends: Sends,
+    /// The driver's time.
+    now_millis: u32,
+}
+
+/// What was handed to the driver.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Sends {
+    pub(crate) sends: u64,
+    pub(crate) segments: u64,
 }
 
 impl Outboxes {
@@ -103,7 +127,20 @@ impl Outboxes {
             limits,
             drops: Drops::default(),
             waiting_bytes: 0,
+            sends: Sends::default(),
+            now_millis: 0,
         }
+    }
+
+    /// Begins a tick at `now`.
+    pub(crate) fn begin(&mut self, now: Time) {
+        self.now_millis = (now.as_nanos() / 1_000_000) as u32;
+    }
+
+    /// Sets room aside for so many slots. It is not touched before it is used; but tables that grow by being copied leave
+    /// their earlier selves behind in the allocator.
+    pub fn reserve(&mut self, slots: u32) {
+        self.table.reserve_exact((slots as usize).saturating_sub(self.table.len()));
     }
 
     /// Makes sure `slot` has an empty outbox; called when a connection moves in.
@@ -211,6 +248,16 @@ impl Outboxes {
         outbox.waiting_bytes + outbox.flight_bytes
     }
 
+    /// The same, with what it takes to keep the bytes that wait in pieces: many small ones are more than their sum.
+    pub fn weight(&self, slot: u32) -> u32 {
+        let pieces = match &self.table[slot as usize].waiting {
+            Waiting::Nothing => 0,
+            Waiting::One(_) => 1,
+            Waiting::Many(many) => many.segments.len() as u32,
+        };
+        self.bytes(slot).saturating_add(pieces.saturating_mul(SEGMENT_OVERHEAD_BYTES))
+    }
+
     /// Whether more than half of what may wait does.
     pub fn past_half(&self, slot: u32) -> bool {
         self.bytes(slot) > self.limits.outbox_bytes_max / 2
@@ -229,7 +276,10 @@ impl Outboxes {
             let bytes = chain.len() as u32;
             outbox.waiting_bytes -= bytes;
             outbox.flight_bytes = bytes;
+            outbox.moved_millis = self.now_millis;
             self.waiting_bytes -= u64::from(bytes);
+            self.sends.sends += 1;
+            self.sends.segments += chain.segments().len() as u64;
             return Some((slot, chain));
         }
     }
@@ -245,17 +295,38 @@ impl Outboxes {
     }
 
     /// The send in flight took `count` bytes of `chain`; what it left goes first the next time.
-    pub fn sent(&mut self, slot: u32, chain: Chain, count: usize, now: Time) {
+    pub fn sent(&mut self, slot: u32, chain: Chain, count: usize) {
         let outbox = &mut self.table[slot as usize];
         outbox.flight_bytes = 0;
-        outbox.progress_millis = millis(now);
+        outbox.moved_millis = self.now_millis;
         let left = chain.len() - count;
         if left > 0 {
             outbox.waiting_bytes += left as u32;
             self.waiting_bytes += left as u64;
             outbox.waiting.put_back(chain, count);
         }
+        if outbox.pace == Pace::GivenUp && outbox.waiting_bytes <= self.limits.outbox_bytes_max / 2 {
+            outbox.pace = Pace::KeepsUp;
+        }
         self.mark_dirty(slot);
+    }
+
+    /// Whether publishers still have to wait for a subscriber that fell behind. They do not once it has caught up, nor
+    /// when the kernel took nothing for it for too long. What this shard has yet to hand to the kernel, for it has many
+    /// others to look after, is not held against it.
+    pub(crate) fn is_behind(&mut self, slot: u32) -> bool {
+        let outbox = &mut self.table[slot as usize];
+        if outbox.pace != Pace::Behind {
+            return false;
+        }
+        let still = self.now_millis.wrapping_sub(outbox.moved_millis);
+        if outbox.sealed || outbox.waiting_bytes + outbox.flight_bytes <= self.limits.outbox_bytes_max / 2 {
+            outbox.pace = Pace::KeepsUp;
+        } else if outbox.flight_bytes > 0 && u128::from(still) >= self.limits.slow_reader_timeout.as_millis()
+        {
+            outbox.pace = Pace::GivenUp;
+        }
+        outbox.pace == Pace::Behind
     }
 
     /// The send in flight failed; nothing of it will go out.
@@ -269,22 +340,28 @@ impl Outboxes {
         self.waiting_bytes
     }
 
+    /// The limits of every outbox.
+    pub(crate) fn limits(&self) -> &OutboxLimits {
+        &self.limits
+    }
+
+    /// What was handed to the driver so far.
+    pub(crate) fn sends(&self) -> Sends {
+        self.sends
+    }
+
     /// What policies dropped so far.
     pub fn drops(&self) -> Drops {
         self.drops
     }
 
     /// Offers `run` to the subscriber in `slot`, within its limit and by the policy.
-    pub(crate) fn deliver(&mut self, slot: u32, mut run: Segment, now: Time) -> Delivered {
+    pub(crate) fn deliver(&mut self, slot: u32, mut run: Segment) -> Delivered {
         let outbox = &mut self.table[slot as usize];
         if outbox.sealed {
             return Delivered::Sealed;
         }
         let waiting = outbox.waiting_bytes + outbox.flight_bytes;
-        if waiting == 0 {
-            // From here on it can be expected to take something.
-            outbox.progress_millis = millis(now);
-        }
         let limit = self.limits.outbox_bytes_max;
         if waiting > 0 && waiting as usize + run.len() > limit as usize {
             let need = (waiting as usize + run.len()) - limit as usize;
@@ -300,10 +377,12 @@ impl Outboxes {
             self.recount(slot);
         }
         self.append(slot, run);
-        let outbox = &self.table[slot as usize];
-        let idle_millis = millis(now).wrapping_sub(outbox.progress_millis);
-        let progresses = u128::from(idle_millis) <= PROGRESS_WITHIN.as_millis();
-        if waiting > limit / 2 && progresses { Delivered::Pressed } else { Delivered::Taken }
+        let outbox = &mut self.table[slot as usize];
+        if outbox.pace == Pace::KeepsUp && outbox.waiting_bytes + outbox.flight_bytes > limit / 2 {
+            outbox.pace = Pace::Behind;
+            return Delivered::Behind;
+        }
+        Delivered::Taken
     }
 
     fn recount(&mut self, slot: u32) {
@@ -469,10 +548,6 @@ fn drop_first(run: &mut Segment, need: usize, keep: usize) -> Drops {
         drops.add(Drops { messages: 1, bytes: length as u64 });
     }
     drops
-}
-
-fn millis(now: Time) -> u32 {
-    (now.as_nanos() / 1_000_000) as u32
 }
 
 #[cfg(test)]

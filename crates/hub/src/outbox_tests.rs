@@ -7,7 +7,11 @@ use super::*;
 const SLOT: u32 = 3;
 
 fn outboxes(outbox_bytes_max: u32, policy: OutboxPolicy) -> Outboxes {
-    let mut outboxes = Outboxes::new(OutboxLimits { outbox_bytes_max, policy });
+    let mut outboxes = Outboxes::new(OutboxLimits {
+        outbox_bytes_max,
+        policy,
+        slow_reader_timeout: Duration::from_millis(200),
+    });
     outboxes.open(SLOT);
     outboxes
 }
@@ -34,7 +38,7 @@ fn send(outboxes: &mut Outboxes, count: usize) -> String {
     let (slot, chain) = outboxes.next_send().expect("something waits");
     let all: Vec<u8> = chain.segments().iter().flat_map(|segment| segment.as_slice().to_vec()).collect();
     let count = count.min(all.len());
-    outboxes.sent(slot, chain, count, Time::ZERO);
+    outboxes.sent(slot, chain, count);
     String::from_utf8(all[..count].to_vec()).expect("tests send text")
 }
 
@@ -51,9 +55,9 @@ fn drain(outboxes: &mut Outboxes) -> String {
 fn everything_that_waits_goes_in_one_send_whatever_the_kernel_takes() {
     for step in 1..12 {
         let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-        outboxes.deliver(SLOT, run(&["ab", "cde"]), Time::ZERO);
+        outboxes.deliver(SLOT, run(&["ab", "cde"]));
         outboxes.push(SLOT, own("-own-"));
-        outboxes.deliver(SLOT, run(&["f"]), Time::ZERO);
+        outboxes.deliver(SLOT, run(&["f"]));
         let mut all = String::new();
         while outboxes.is_dirty() {
             all.push_str(&send(&mut outboxes, step));
@@ -74,7 +78,7 @@ fn one_send_is_in_flight_and_the_queue_is_fair() {
     assert_eq!(first, SLOT);
     assert_eq!(outboxes.next_send().map(|(slot, _)| slot), Some(0));
     assert!(outboxes.next_send().is_none(), "both have a send in flight");
-    outboxes.sent(SLOT, chain, 1, Time::ZERO);
+    outboxes.sent(SLOT, chain, 1);
     assert_eq!(send(&mut outboxes, 9), "c");
 }
 
@@ -93,7 +97,7 @@ fn a_held_outbox_keeps_what_it_gets_in_order() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
     outboxes.hold(SLOT);
     outboxes.push(SLOT, own("101,"));
-    outboxes.deliver(SLOT, run(&["news"]), Time::ZERO);
+    outboxes.deliver(SLOT, run(&["news"]));
     assert!(outboxes.next_send().is_none());
     outboxes.let_go(SLOT);
     assert_eq!(drain(&mut outboxes), "101,news");
@@ -102,11 +106,11 @@ fn a_held_outbox_keeps_what_it_gets_in_order() {
 #[test]
 fn d12_every_pong_that_finds_room_goes_out_and_none_splits_a_message() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-    outboxes.deliver(SLOT, run(&["message"]), Time::ZERO);
+    outboxes.deliver(SLOT, run(&["message"]));
     assert_eq!(send(&mut outboxes, 3), "mes");
     push_pong(&mut outboxes, "<pong1>");
     push_pong(&mut outboxes, "<pong2>");
-    outboxes.deliver(SLOT, run(&["next"]), Time::ZERO);
+    outboxes.deliver(SLOT, run(&["next"]));
     assert_eq!(drain(&mut outboxes), "sagenext<pong1><pong2>");
     push_pong(&mut outboxes, "<pong3>");
     assert_eq!(drain(&mut outboxes), "<pong3>");
@@ -122,7 +126,7 @@ fn k3_only_the_newest_pong_waits_once_there_is_no_room() {
         (vec!["0123456789"; 13], "0123456789".to_owned()),
     ] {
         let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-        outboxes.deliver(SLOT, run(&["message,"]), Time::ZERO);
+        outboxes.deliver(SLOT, run(&["message,"]));
         for pong in pongs {
             push_pong(&mut outboxes, pong);
         }
@@ -147,7 +151,7 @@ fn a_pong_does_not_overtake_an_older_one() {
 #[test]
 fn a_pong_goes_before_the_last_words() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-    outboxes.deliver(SLOT, run(&["message,"]), Time::ZERO);
+    outboxes.deliver(SLOT, run(&["message,"]));
     push_pong(&mut outboxes, "<pong1>");
     push_pong(&mut outboxes, "<pong2>");
     outboxes.push_last(SLOT, own("<close>"));
@@ -164,16 +168,16 @@ fn a_sealed_outbox_takes_nothing_more() {
     outboxes.seal(SLOT);
     outboxes.push(SLOT, own("late"));
     push_pong(&mut outboxes, "late");
-    assert_eq!(outboxes.deliver(SLOT, run(&["late"]), Time::ZERO), Delivered::Sealed);
+    assert_eq!(outboxes.deliver(SLOT, run(&["late"])), Delivered::Sealed);
     assert_eq!(drain(&mut outboxes), "close");
 }
 
 #[test]
 fn cut_finishes_the_message_begun_and_forgets_the_rest() {
     let mut outboxes = outboxes(10, OutboxPolicy::Cut);
-    outboxes.deliver(SLOT, run(&["abcd", "efgh"]), Time::ZERO);
+    outboxes.deliver(SLOT, run(&["abcd", "efgh"]));
     assert_eq!(send(&mut outboxes, 2), "ab");
-    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"]), Time::ZERO), Delivered::Overflow);
+    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"])), Delivered::Overflow);
     outboxes.cut(SLOT);
     outboxes.push(SLOT, own("<1013>"));
     outboxes.seal(SLOT);
@@ -184,8 +188,8 @@ fn cut_finishes_the_message_begun_and_forgets_the_rest() {
 fn cut_does_not_forget_an_answer_that_has_not_gone_out() {
     let mut outboxes = outboxes(10, OutboxPolicy::Cut);
     outboxes.push(SLOT, own("101,"));
-    outboxes.deliver(SLOT, run(&["abcd"]), Time::ZERO);
-    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"]), Time::ZERO), Delivered::Overflow);
+    outboxes.deliver(SLOT, run(&["abcd"]));
+    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"])), Delivered::Overflow);
     outboxes.cut(SLOT);
     outboxes.push_last(SLOT, own("<1013>"));
     assert_eq!(drain(&mut outboxes), "101,<1013>");
@@ -194,17 +198,17 @@ fn cut_does_not_forget_an_answer_that_has_not_gone_out() {
 #[test]
 fn an_empty_outbox_takes_any_run() {
     let mut outboxes = outboxes(4, OutboxPolicy::Cut);
-    assert_eq!(outboxes.deliver(SLOT, run(&["longer than four"]), Time::ZERO), Delivered::Taken);
+    assert_eq!(outboxes.deliver(SLOT, run(&["longer than four"])), Delivered::Behind);
     assert_eq!(drain(&mut outboxes), "longer than four");
 }
 
 #[test]
 fn drop_oldest_drops_whole_messages_that_have_not_begun() {
     let mut outboxes = outboxes(12, OutboxPolicy::DropOldest);
-    outboxes.deliver(SLOT, run(&["aaaa", "bbbb"]), Time::ZERO);
+    assert_eq!(outboxes.deliver(SLOT, run(&["aaaa", "bbbb"])), Delivered::Behind);
     outboxes.push(SLOT, own("##"));
     assert_eq!(send(&mut outboxes, 1), "a");
-    assert_eq!(outboxes.deliver(SLOT, run(&["cccc", "dddd"]), Time::ZERO), Delivered::Pressed);
+    assert_eq!(outboxes.deliver(SLOT, run(&["cccc", "dddd"])), Delivered::Taken);
     assert_eq!(outboxes.drops(), Drops { messages: 2, bytes: 8 });
     assert_eq!(drain(&mut outboxes), "aaa##dddd");
 }
@@ -212,8 +216,8 @@ fn drop_oldest_drops_whole_messages_that_have_not_begun() {
 #[test]
 fn latest_keeps_the_newest_message_only() {
     let mut outboxes = outboxes(12, OutboxPolicy::Latest);
-    outboxes.deliver(SLOT, run(&["aaaa", "bbbb", "cccc"]), Time::ZERO);
-    outboxes.deliver(SLOT, run(&["dddd", "eeee"]), Time::ZERO);
+    outboxes.deliver(SLOT, run(&["aaaa", "bbbb", "cccc"]));
+    outboxes.deliver(SLOT, run(&["dddd", "eeee"]));
     assert_eq!(outboxes.drops(), Drops { messages: 4, bytes: 16 });
     assert_eq!(drain(&mut outboxes), "eeee");
 }
@@ -240,13 +244,47 @@ fn a_new_tenant_finds_an_empty_outbox() {
     assert_eq!(drain(&mut outboxes), "new");
 }
 
+fn at(outboxes: &mut Outboxes, millis: u64) {
+    outboxes.begin(Time::ZERO + Duration::from_millis(millis));
+}
+
 #[test]
-fn pressure_needs_progress() {
+fn who_has_more_than_half_waiting_is_behind_until_it_has_not() {
     let mut outboxes = outboxes(10, OutboxPolicy::Cut);
-    let later = Time::ZERO + Duration::from_millis(11);
-    outboxes.deliver(SLOT, run(&["abcdef"]), Time::ZERO);
-    assert_eq!(outboxes.deliver(SLOT, run(&["g"]), Time::ZERO), Delivered::Pressed);
-    assert_eq!(outboxes.deliver(SLOT, run(&["h"]), later), Delivered::Taken, "it took nothing for 11 ms");
+    assert_eq!(outboxes.deliver(SLOT, run(&["abcde"])), Delivered::Taken);
+    assert!(!outboxes.is_behind(SLOT));
+    assert_eq!(outboxes.deliver(SLOT, run(&["f"])), Delivered::Behind);
+    assert_eq!(outboxes.deliver(SLOT, run(&["g"])), Delivered::Taken, "that it is behind is said once");
+    assert!(outboxes.is_behind(SLOT));
+    send(&mut outboxes, 1);
+    assert!(outboxes.is_behind(SLOT));
+    send(&mut outboxes, 1);
+    assert!(!outboxes.is_behind(SLOT));
+    assert_eq!(outboxes.deliver(SLOT, run(&["h"])), Delivered::Behind);
+}
+
+#[test]
+fn nobody_waits_for_who_takes_nothing_for_too_long() {
+    let mut outboxes = outboxes(10, OutboxPolicy::Cut);
+    assert_eq!(outboxes.deliver(SLOT, run(&["abcdef"])), Delivered::Behind);
+    at(&mut outboxes, 1000);
+    assert!(outboxes.is_behind(SLOT), "that nothing was sent yet is no fault of its own");
+    let (slot, chain) = outboxes.next_send().expect("one waits");
+    at(&mut outboxes, 1199);
+    assert!(outboxes.is_behind(SLOT));
+    outboxes.sent(slot, chain, 0);
+    let (slot, chain) = outboxes.next_send().expect("one waits still");
+    at(&mut outboxes, 1398);
+    assert!(outboxes.is_behind(SLOT), "the span begins anew with every sign of life");
+    at(&mut outboxes, 1399);
+    assert!(!outboxes.is_behind(SLOT));
+    assert_eq!(
+        outboxes.deliver(SLOT, run(&["g"])),
+        Delivered::Taken,
+        "once given up it is not waited for again"
+    );
+    outboxes.sent(slot, chain, 6);
+    assert_eq!(outboxes.deliver(SLOT, run(&["hijkl"])), Delivered::Behind, "until it has caught up");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl<E: Encode> Hub<E> {
         );
         snapshot.counter(
             "moongate_messages_rejected_total",
-            "Messages their topic's home did not take because it keeps as many topics as it may.",
+            "Messages their topic's home did not take: it keeps as many topics, or as many wait for subscribers, as may.",
             counts.rejected,
         );
         snapshot.counter(
@@ -89,9 +89,25 @@ impl<E: Encode> Hub<E> {
             counts.runs,
         );
         snapshot.counter(
-            "moongate_publishers_withheld_total",
-            "Messages whose publisher was held back because a subscriber fell behind.",
-            counts.withheld,
+            "moongate_messages_deferred_total",
+            "Messages that waited for their place because a subscriber had fallen behind.",
+            counts.deferred,
+        );
+        snapshot.gauge(
+            "moongate_deferred_bytes",
+            "Payload bytes of messages that wait for their place.",
+            self.home.deferred_bytes,
+        );
+        let sends = self.outboxes.sends();
+        snapshot.counter(
+            "moongate_sends_total",
+            "Sends handed to the kernel. Messages out per send say how well merging works.",
+            sends.sends,
+        );
+        snapshot.counter(
+            "moongate_send_segments_total",
+            "Runs and answers in those sends: one run may be many messages, and a send many runs.",
+            sends.segments,
         );
         for (reason, value) in [("outbox_full_cut", counts.cut), ("outbox_full_dropped", drops.messages)] {
             snapshot.labelled(

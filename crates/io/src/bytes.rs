@@ -66,7 +66,14 @@ struct Body {
 enum Held {
     Own(Box<[u8]>),
     Run(Arc<Run>),
+    Lent(Box<dyn Loan>),
     Static(&'static [u8]),
+}
+
+/// Received bytes that stay in the driver's buffer; dropping it gives the buffer back.
+pub trait Loan {
+    /// The bytes, the same each time.
+    fn as_slice(&self) -> &[u8];
 }
 
 impl Bytes {
@@ -78,6 +85,12 @@ impl Bytes {
     /// A run that other shards may hold too; counted by `meter` while this shard does.
     pub fn run(run: Arc<Run>, meter: &Meter) -> Bytes {
         Bytes::metered(Held::Run(run), meter)
+    }
+
+    /// For drivers: received bytes that stay where they are. The pool they are of is bounded by itself, so no meter
+    /// counts them.
+    pub fn lent(loan: impl Loan + 'static) -> Bytes {
+        Bytes(Rc::new(Body { held: Held::Lent(Box::new(loan)), meter: None }))
     }
 
     /// Bytes that are part of the program.
@@ -110,7 +123,7 @@ impl Bytes {
     pub fn ends(&self) -> &[u32] {
         match &self.0.held {
             Held::Run(run) => run.ends(),
-            Held::Own(_) | Held::Static(_) => &[],
+            Held::Own(_) | Held::Lent(_) | Held::Static(_) => &[],
         }
     }
 }
@@ -126,6 +139,7 @@ impl Held {
         match self {
             Held::Own(bytes) => bytes,
             Held::Run(run) => run.bytes(),
+            Held::Lent(loan) => loan.as_slice(),
             Held::Static(bytes) => bytes,
         }
     }
@@ -260,6 +274,30 @@ mod tests {
         assert_eq!(meter.get(), 6);
         drop(second);
         assert_eq!(meter.get(), 0);
+    }
+
+    #[test]
+    fn lent_bytes_go_back_with_the_last_reference() {
+        struct Borrowed(Rc<Cell<u32>>);
+        impl Loan for Borrowed {
+            fn as_slice(&self) -> &[u8] {
+                b"lent"
+            }
+        }
+        impl Drop for Borrowed {
+            fn drop(&mut self) {
+                self.0.set(self.0.get() + 1);
+            }
+        }
+        let returned = Rc::new(Cell::new(0));
+        let mut first = Segment::whole(Bytes::lent(Borrowed(Rc::clone(&returned))));
+        let second = first.clone();
+        first.advance(2);
+        assert_eq!((first.as_slice(), second.as_slice(), first.messages()), (&b"nt"[..], &b"lent"[..], 1));
+        drop(second);
+        assert_eq!(returned.get(), 0);
+        drop(first);
+        assert_eq!(returned.get(), 1);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! The driver: completion-shaped, safe to call, one per shard, used only from its shard's thread.
 //!
-//! The life of a connection as the driver tells it: one [`Event::Accepted`]; after [`Driver::recv`] any number of
-//! [`Event::Received`], of which the last is an end or a reset; one [`Event::Sent`] for every [`Driver::send`]; and,
-//! after [`Driver::close`], one [`Event::Closed`] when the last operation on it has completed. Nothing names the
-//! connection after that.
+//! The life of a connection as the driver tells it: one [`Event::Accepted`], or one [`Event::Connected`] that names it;
+//! after [`Driver::recv`] any number of [`Event::Received`], of which the last is an end or a reset; one [`Event::Sent`]
+//! for every [`Driver::send`]; and, after [`Driver::close`], one [`Event::Closed`] when the last operation on it has
+//! completed. Nothing names the connection after that.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::{Chain, ConnId, Lease, ListenerId, Time};
+use crate::{Bytes, Chain, ConnId, ConnectFault, Lease, ListenerId, Remote, Ticket, Time};
 
 /// One way of talking to the kernel, or to a simulation of it.
 pub trait Driver {
@@ -30,6 +30,14 @@ pub trait Driver {
     /// Stops to accept on `listener`: takes what has already connected, then closes it.
     fn unlisten(&mut self, listener: ListenerId);
 
+    /// Starts to connect to `remote`. Exactly one [`Event::Connected`] names `ticket`, which is the caller's own and names
+    /// no other attempt until then. There is no time limit but the kernel's.
+    fn connect(&mut self, ticket: Ticket, remote: &Remote);
+
+    /// Ends an attempt whose [`Event::Connected`] has not come: that event says [`ConnectFault::Cancelled`], and a
+    /// connection that was made meanwhile is the driver's to close. Changes nothing once the event has been told.
+    fn cancel_connect(&mut self, ticket: Ticket);
+
     /// Starts to receive from `conn`; stays armed until [`Inbound::End`], [`Inbound::Reset`], [`Driver::pause`] or
     /// [`Driver::close`]. Calling it again while armed changes nothing.
     fn recv(&mut self, conn: ConnId);
@@ -47,7 +55,8 @@ pub trait Driver {
     /// Sends FIN once all that was handed to [`Driver::send`] has gone out; receiving goes on.
     fn shutdown_write(&mut self, conn: ConnId);
 
-    /// Closes with RST: whatever was not sent or not read is discarded. [`Event::Closed`] follows.
+    /// Closes with RST: whatever was not sent or not read is discarded. [`Event::Closed`] follows. Unix sockets know no
+    /// RST: there it closes.
     fn abort(&mut self, conn: ConnId);
 
     /// Ends every operation on `conn` and closes it. Leases and the chain in flight still come back as events;
@@ -60,6 +69,10 @@ pub trait Driver {
 
     /// The received bytes, to be parsed and unmasked in place.
     fn bytes<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8];
+
+    /// Makes a lease's bytes immutable, so that they can be sent as they are. The buffer returns to the pool when the
+    /// last reference to them goes. `Err`: too many are kept already, and what is left is for receiving; copy instead.
+    fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease>;
 
     /// Gives a lease back to the pool.
     fn release(&mut self, lease: Lease);
@@ -79,6 +92,13 @@ pub enum Event {
         listener: ListenerId,
         /// Its address.
         peer: SocketAddr,
+    },
+    /// What came of [`Driver::connect`].
+    Connected {
+        /// Which attempt this was.
+        ticket: Ticket,
+        /// The connection, which from now on is like an accepted one; or why there is none.
+        outcome: Result<ConnId, ConnectFault>,
     },
     /// Something came in from `conn`.
     Received {
@@ -140,6 +160,8 @@ pub struct Counters {
     pub accept_errors: u64,
     /// Connections that were reset before they could be taken over.
     pub accept_aborted: u64,
+    /// Attempts to connect that failed and were not cancelled.
+    pub connect_errors: u64,
     /// Sends that took fewer bytes than they carried.
     pub sends_short: u64,
     /// Calls into the kernel to submit or wait.

@@ -8,12 +8,14 @@ mod bytes;
 mod driver;
 mod id;
 mod lease;
+mod remote;
 mod time;
 
-pub use bytes::{Bytes, Chain, Meter, Run, Segment};
+pub use bytes::{Bytes, Chain, Loan, Meter, Run, Segment};
 pub use driver::{Bell, Counters, Driver, Event, Inbound, SendFault};
 pub use id::{ConnId, ListenerId};
 pub use lease::Lease;
+pub use remote::{ConnectFault, Remote, Ticket};
 pub use time::Time;
 
 /// How many segments one send may carry; a longer outbox goes out in several sends.

@@ -74,7 +74,12 @@ fn check(loaded: &Loaded, strict: bool) -> ExitCode {
     if !loaded.problems.is_empty() || (strict && !loaded.warnings.is_empty()) {
         return ExitCode::from(WRONG_SETTINGS);
     }
-    print("The settings are right.\n")
+    let routes: Vec<String> =
+        loaded.settings.routes().describe().iter().map(|line| format!("  {line}\n")).collect();
+    print(&format!(
+        "The settings are right. These are the routes, of which the first that matches decides:\n{}",
+        routes.concat()
+    ))
 }
 
 /// To standard output, which may be a pipe that nobody reads any more.

@@ -1,10 +1,13 @@
 //! The settings, told to each room in its own terms.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{OutboxLimits, OutboxPolicy};
 use moongate_sys::{Choice, EpollConfig, SocketOptions, TokioUringConfig, UringConfig};
 use moongate_wire::decide::Policy;
+use moongate_wire::route::Routes;
 use moongate_wire::scan::HeadLimits;
 
 use crate::plan::Plan;
@@ -20,7 +23,7 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// (`net.core.somaxconn`).
 const BACKLOG: u32 = 65_535;
 
-/// For the listening sockets.
+/// For the sockets that listen and those that connect.
 pub(crate) fn sockets(settings: &Settings) -> SocketOptions {
     SocketOptions {
         notsent_lowat: narrow(settings.send_unsent_bytes_max),
@@ -38,6 +41,7 @@ pub(crate) fn tokio_uring(settings: &Settings, plan: &Plan, shard: usize) -> Tok
         recv_buffer_size: narrow(settings.recv_buffer_size),
         slots: plan.slots,
         cpu: plan.cpus[shard],
+        outbound: sockets(settings),
     }
 }
 
@@ -48,6 +52,7 @@ pub(crate) fn epoll(settings: &Settings, plan: &Plan, shard: usize) -> EpollConf
         recv_buffer_size: narrow(settings.recv_buffer_size),
         slots: plan.slots,
         cpu: plan.cpus[shard],
+        outbound: sockets(settings),
     }
 }
 
@@ -60,13 +65,21 @@ pub(crate) fn uring(settings: &Settings, plan: &Plan, shard: usize) -> UringConf
         recv_buffer_size: narrow(settings.recv_buffer_size),
         slots: plan.slots,
         cpu: plan.cpus[shard],
+        outbound: sockets(settings),
     }
 }
 
 /// For each shard.
-pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
+pub(crate) fn gate(
+    settings: &Settings,
+    plan: &Plan,
+    routes: &Arc<Routes>,
+    upstreams: Vec<Arc<[SocketAddr]>>,
+) -> moongate_gate::Config {
     moongate_gate::Config {
-        policy: policy(settings),
+        policy: policy(settings, routes),
+        upstreams,
+        tunnel_buffer_bytes_max: narrow(settings.tunnel_buffer_bytes_max),
         page: PAGE,
         connections_max: plan.connections_max,
         head_timeout: settings.head_timeout,
@@ -89,18 +102,17 @@ pub(crate) fn gate(settings: &Settings, plan: &Plan) -> moongate_gate::Config {
                     settings::OutboxPolicy::DropOldest => OutboxPolicy::DropOldest,
                     settings::OutboxPolicy::Latest => OutboxPolicy::Latest,
                 },
+                slow_reader_timeout: settings.slow_reader_timeout,
             },
         },
     }
 }
 
 /// For what decides about requests.
-fn policy(settings: &Settings) -> Policy {
+fn policy(settings: &Settings, routes: &Arc<Routes>) -> Policy {
     let head = HeadLimits { head_bytes_max: settings.head_bytes_max, ..HeadLimits::default() };
     Policy {
-        echo: settings.echo(),
-        page: settings.page(),
-        health: settings.health,
+        routes: Arc::clone(routes),
         may_publish: settings.anonymous() == Anonymous::Publish,
         origins: settings.origins.clone(),
         subprotocols: &[],

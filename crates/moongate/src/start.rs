@@ -108,14 +108,17 @@ fn serve(loaded: &Loaded) -> Result<Outcome, Failure> {
     let key = HashKey::new(machine::random_key());
     let mesh = Mesh::new(dyn_bells, Arc::new(control_bell.clone()), plan.lane_entries, key);
     // From here on a signal waits until the gateway is ready, and then ends it properly.
-    let control =
+    let mut control =
         Control::new(rooms::control(settings, &choice), control_listener, mesh.control, control_bell)
             .map_err(failed("the control thread"))?;
 
-    let stopped = start_shards(settings, &plan, choice.kind, mesh.shards, listeners, bells)?;
+    let routes = Arc::new(settings.routes());
+    let upstreams = control.watch(routes.names(), settings.upstream_refresh);
+    let gate = rooms::gate(settings, &plan, &routes, upstreams);
+    let stopped = start_shards(settings, &plan, choice.kind, &gate, mesh.shards, listeners, bells)?;
     let listen = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
     info!(target: log::ALWAYS, %listen, control = %control_address, "ready");
-    if settings.page() {
+    if routes.has_page() {
         info!("open http://{}/ in a browser", reachable(addresses[0]));
     }
 
@@ -164,12 +167,16 @@ fn say_plan(settings: &Settings, plan: &Plan) {
         "dividing it"
     );
     info!(
-        echo = settings.echo(),
-        page = settings.page(),
         anonymous_may_publish = settings.anonymous() == Anonymous::Publish,
         on_loopback_only = settings.on_loopback_only(),
         "serving"
     );
+    for line in settings.routes().describe() {
+        info!("route: {line}");
+    }
+    for route in settings.routes_gone() {
+        info!("not served any more, since MOONGATE_ROUTES is set and does not have it: {route}");
+    }
     let Some(limit) = plan.lowered_by else { return };
     let advice = match limit {
         Limit::OpenFiles => {
@@ -246,6 +253,7 @@ fn start_shards(
     settings: &Settings,
     plan: &Plan,
     driver: DriverKind,
+    gate: &moongate_gate::Config,
     ports: Vec<ShardPort>,
     listeners: Vec<Vec<Listener>>,
     bells: Vec<EventBell>,
@@ -256,7 +264,7 @@ fn start_shards(
         let uring = rooms::uring(settings, plan, number);
         let tokio_uring = rooms::tokio_uring(settings, plan, number);
         let epoll = rooms::epoll(settings, plan, number);
-        let config = rooms::gate(settings, plan);
+        let config = gate.clone();
         let (built_by, stopped_by) = (built_by.clone(), stopped_by.clone());
         thread::Builder::new()
             .name(format!("shard-{number}"))

@@ -17,7 +17,14 @@ fn check(arguments: &[&str], settings: &[(&str, &str)], code: i32, stdout: &str,
     assert_eq!((out.as_ref(), err.as_ref()), (stdout, stderr), "{arguments:?} {settings:?}");
 }
 
-const RIGHT: &str = "The settings are right.\n";
+const RIGHT: &str = "\
+The settings are right. These are the routes, of which the first that matches decides:
+  /healthz   health
+  /readyz    ready
+  /topics/*  topics
+  /echo      echo
+  /          page
+";
 
 #[test]
 fn check_with_right_settings() {

@@ -6,16 +6,19 @@
 //! order between connections, and after a close some of what was on its way still arrives. A caller that breaks the
 //! contract ends the run with a panic that names the seed.
 
+mod bell;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use moongate_io::{
-    Bell, CHAIN_SEGMENTS_MAX, Chain, ConnId, Counters, Driver, Event, Inbound, Lease, ListenerId, SendFault,
-    Time,
+    Bytes, CHAIN_SEGMENTS_MAX, Chain, ConnId, ConnectFault, Counters, Driver, Event, Inbound, Lease,
+    ListenerId, Loan, Remote, SendFault, Ticket, Time,
 };
+
+pub use bell::SimBell;
 
 use crate::net::{Due, End, Net, WireId};
 use crate::rng::Rng;
@@ -35,16 +38,6 @@ pub struct DriverPlan {
     pub split_reads: usize,
     /// Of a hundred completions, how many come late.
     pub late: usize,
-}
-
-/// A shard's bell.
-#[derive(Default)]
-pub struct SimBell(AtomicBool);
-
-impl Bell for SimBell {
-    fn ring(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// What the last [`Driver::wait`] was about.
@@ -68,7 +61,10 @@ pub struct SimDriver {
     bell: Arc<SimBell>,
     now: Time,
     slots: Vec<Slot>,
+    attempts: Vec<Attempt>,
     buffers: Vec<Buffer>,
+    /// Buffers whose bytes are kept no more.
+    left: Rc<RefCell<Vec<usize>>>,
     waited: Option<Waited>,
     counters: Counters,
 }
@@ -129,6 +125,34 @@ enum Phase {
     },
 }
 
+/// A connection that is being made.
+struct Attempt {
+    ticket: Ticket,
+    remote: Remote,
+    at: Time,
+    outcome: Result<(), ConnectFault>,
+    cancelled: bool,
+}
+
+/// Received bytes that are kept for sending.
+struct Kept {
+    bytes: Vec<u8>,
+    number: usize,
+    left: Rc<RefCell<Vec<usize>>>,
+}
+
+impl Loan for Kept {
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.left.borrow_mut().push(self.number);
+    }
+}
+
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
@@ -155,6 +179,8 @@ impl SimDriver {
             bell,
             now,
             slots: Vec::new(),
+            attempts: Vec::new(),
+            left: Rc::default(),
             buffers: (0..plan.buffers).map(|_| Buffer::default()).collect(),
             waited: None,
             counters: Counters::default(),
@@ -168,7 +194,10 @@ impl SimDriver {
 
     /// Whether everything has come home: leases, chains and slots.
     pub fn check_home(&self) -> Result<(), String> {
-        let lent = self.buffers.iter().filter(|buffer| buffer.lent).count();
+        let lent = self.buffers.iter().filter(|buffer| buffer.lent).count() - self.left.borrow().len();
+        if !self.attempts.is_empty() {
+            return Err(format!("shard {}: {} attempts are under way", self.shard, self.attempts.len()));
+        }
         if lent > 0 {
             return Err(format!("shard {}: {lent} leases were never released", self.shard));
         }
@@ -215,6 +244,13 @@ impl SimDriver {
         }
         let accepted = self.net.borrow_mut().accept(self.shard);
         let Some(wire) = accepted else { return false };
+        let conn = self.move_in(wire);
+        let peer = self.net.borrow().wires[wire].address;
+        events.push(Event::Accepted { conn, listener: ListenerId(0), peer });
+        true
+    }
+
+    fn move_in(&mut self, wire: WireId) -> ConnId {
         let free: Vec<usize> = (0..self.slots.len()).filter(|at| self.slots[*at].tenant.is_none()).collect();
         let index = if free.is_empty() { self.slots.len() } else { free[self.rng.below(free.len())] };
         if index == self.slots.len() {
@@ -228,10 +264,41 @@ impl SimDriver {
             writing: Writing::Open,
             phase: Phase::Open,
         });
-        let conn = ConnId::new(index as u32, slot.generation);
-        let peer = self.net.borrow().wires[wire].address;
-        events.push(Event::Accepted { conn, listener: ListenerId(0), peer });
+        ConnId::new(index as u32, slot.generation)
+    }
+
+    /// Tells what has come of attempts, one at most.
+    fn tell_attempt(&mut self, events: &mut Vec<Event>) -> bool {
+        let now = self.now;
+        let Some(index) = self.attempts.iter().position(|attempt| attempt.at <= now) else { return false };
+        let attempt = self.attempts.swap_remove(index);
+        let outcome = match attempt.outcome {
+            _ if attempt.cancelled => {
+                // It may have been made meanwhile.
+                if attempt.outcome.is_ok() && self.rng.chance(50) {
+                    let wire = self.net.borrow_mut().meet(self.shard, &attempt.remote);
+                    self.net.borrow_mut().hang_up(wire);
+                }
+                Err(ConnectFault::Cancelled)
+            }
+            Err(fault) => Err(fault),
+            Ok(()) if self.used() >= self.plan.slots as usize => Err(ConnectFault::NoRoom),
+            Ok(()) => {
+                let wire = self.net.borrow_mut().meet(self.shard, &attempt.remote);
+                Ok(self.move_in(wire))
+            }
+        };
+        let failed = outcome.is_err_and(|fault| fault != ConnectFault::Cancelled);
+        self.counters.connect_errors += u64::from(failed);
+        events.push(Event::Connected { ticket: attempt.ticket, outcome });
         true
+    }
+
+    /// Takes back the buffers whose bytes are kept no more.
+    fn take_back(&mut self) {
+        for number in self.left.borrow_mut().drain(..) {
+            self.buffers[number] = Buffer::default();
+        }
     }
 
     /// What is next to be told about a slot's tenant.
@@ -416,6 +483,8 @@ impl SimDriver {
                 Event::Sent { conn, outcome: Err(fault), .. } => numbers(6, conn, *fault as usize),
                 Event::Closed { conn } => numbers(7, conn, 0),
                 Event::Bell => [8, 0, 0, 0],
+                Event::Connected { ticket, outcome: Ok(conn) } => numbers(9, conn, ticket.0 as usize),
+                Event::Connected { ticket, outcome: Err(fault) } => [10, ticket.0, *fault as u64, 0],
             };
             net.trace.tell_numbers(&numbers);
         }
@@ -461,6 +530,23 @@ impl Driver for SimDriver {
             self.violated("there is one listener only");
         }
         self.net.borrow_mut().set_listening(self.shard, false);
+    }
+
+    fn connect(&mut self, ticket: Ticket, remote: &Remote) {
+        if self.attempts.iter().any(|attempt| attempt.ticket == ticket) {
+            self.violated(&format!("{ticket:?} names two attempts"));
+        }
+        let (at, outcome) = self.net.borrow_mut().dial(remote);
+        self.net.borrow_mut().schedule(at, Due::Wake);
+        self.attempts.push(Attempt { ticket, remote: remote.clone(), at, outcome, cancelled: false });
+    }
+
+    fn cancel_connect(&mut self, ticket: Ticket) {
+        let at = self.completion_at();
+        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.ticket == ticket) {
+            attempt.cancelled = true;
+            attempt.at = attempt.at.min(at);
+        }
     }
 
     fn recv(&mut self, conn: ConnId) {
@@ -536,12 +622,14 @@ impl Driver for SimDriver {
         self.counters.busy_nanos += self.rng.between(1_000, 200_000) as u64;
         let until = timeout.map(|timeout| self.now + timeout);
         self.now = self.net.borrow().now;
+        self.take_back();
         let enough = events.len() + budget;
 
-        if self.bell.0.swap(false, Ordering::Relaxed) {
+        if self.bell.heard() {
             events.push(Event::Bell);
         }
         while events.len() < enough && self.accept(events) && self.rng.chance(90) {}
+        while events.len() < enough && self.tell_attempt(events) {}
         // Everybody once, so that whoever has something makes progress; then some again, so that not everything that
         // is due is told at once.
         for round in 0..self.rng.between(1, 4) {
@@ -572,6 +660,20 @@ impl Driver for SimDriver {
             self.violated("a lease that was not lent");
         }
         &mut self.buffers[number].bytes
+    }
+
+    fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease> {
+        let number = lease.buffer() as usize;
+        if !self.buffers.get(number).is_some_and(|buffer| buffer.lent) {
+            self.violated("a lease that was not lent");
+        }
+        // One buffer always stays for receiving, or nothing would ever move again.
+        let lent = self.buffers.iter().filter(|buffer| buffer.lent).count();
+        if lent == self.buffers.len() || self.rng.chance(30) {
+            return Err(lease);
+        }
+        let bytes = std::mem::take(&mut self.buffers[number].bytes);
+        Ok(Bytes::lent(Kept { bytes, number, left: Rc::clone(&self.left) }))
     }
 
     fn release(&mut self, lease: Lease) {

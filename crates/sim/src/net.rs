@@ -2,14 +2,15 @@
 //!
 //! A wire has two streams, one for each direction. What is put into a stream arrives as parcels, each no earlier than
 //! the one before it. The stream towards a client has a window: what the client has not read takes up room there, as a
-//! slow reader's kernel would.
+//! slow reader's kernel would. A wire to an upstream is the same thing with another beginning: a driver has called, and
+//! the end that is called the client's here is the upstream's.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use moongate_io::Time;
+use moongate_io::{ConnectFault, Remote, Time};
 
 use crate::rng::Rng;
 use crate::trace::Trace;
@@ -130,6 +131,33 @@ pub enum Server {
     Closed,
 }
 
+/// What meets a driver that connects.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Manner {
+    /// Somebody takes the call.
+    Accepts,
+    /// The machine says that nobody listens.
+    Refuses,
+    /// Nothing comes back at all.
+    Silent,
+    /// There is no such place.
+    Missing,
+}
+
+/// Somewhere to connect to.
+#[derive(Copy, Clone, Debug)]
+pub struct Endpoint {
+    /// What happens there.
+    pub manner: Manner,
+    /// How much its kernel takes that it has not read.
+    pub window: usize,
+    /// How long anything takes to it and back, in milliseconds.
+    pub delay: (usize, usize),
+}
+
+/// After how long a driver's kernel gives up on somebody silent.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(127);
+
 /// A connection between a client and a shard's driver.
 pub struct Wire {
     /// The shard whose listener it reaches.
@@ -181,6 +209,9 @@ pub struct Net {
     count: u64,
     /// For each shard: whether it listens, and who waits to be accepted.
     listeners: Vec<(bool, VecDeque<WireId>)>,
+    endpoints: Vec<(Remote, Endpoint)>,
+    /// Wires to upstreams that nobody has taken yet.
+    calls: Vec<(WireId, Remote)>,
     rng: Rng,
 }
 
@@ -196,6 +227,8 @@ impl Net {
             due: BinaryHeap::new(),
             count: 0,
             listeners: (0..shards).map(|_| (false, VecDeque::new())).collect(),
+            endpoints: Vec::new(),
+            calls: Vec::new(),
             rng,
         }
     }
@@ -225,6 +258,14 @@ impl Net {
 
     /// Connects to a shard's listener over a wire with this window and delay in milliseconds.
     pub fn connect(&mut self, shard: usize, window: usize, delay: (usize, usize)) -> WireId {
+        let id = self.lay(shard, Server::Waiting, window, delay);
+        let at = self.now + self.rng.millis(delay.0, delay.1);
+        self.wires[id].up.last = at;
+        self.schedule(at, Due::Arrival(id));
+        id
+    }
+
+    fn lay(&mut self, shard: usize, server: Server, window: usize, delay: (usize, usize)) -> WireId {
         let id = self.wires.len();
         let address = SocketAddr::from(([10, 0, (id >> 8) as u8, id as u8], 40_000));
         self.wires.push(Wire {
@@ -233,15 +274,25 @@ impl Net {
             up: Stream::default(),
             down: Stream::default(),
             peer: Peer::Open,
-            server: Server::Waiting,
+            server,
             broken: false,
             window: window.max(1),
             delay,
         });
-        let at = self.now + self.rng.millis(delay.0, delay.1);
-        self.wires[id].up.last = at;
-        self.schedule(at, Due::Arrival(id));
         id
+    }
+
+    // An upstream's calls.
+
+    /// From now on this is what happens at `remote`. Without that a Unix socket is missing and a port refuses.
+    pub fn serve(&mut self, remote: Remote, endpoint: Endpoint) {
+        self.endpoints.retain(|(other, _)| *other != remote);
+        self.endpoints.push((remote, endpoint));
+    }
+
+    /// Wires that drivers have made since the last time, and where to. Whoever takes one is its client from then on.
+    pub fn take_calls(&mut self) -> Vec<(WireId, Remote)> {
+        std::mem::take(&mut self.calls)
     }
 
     /// The client sends.
@@ -294,6 +345,28 @@ impl Net {
         let wire = self.listeners[shard].1.pop_front()?;
         self.wires[wire].server = Server::Open;
         Some(wire)
+    }
+
+    /// When an attempt to connect to `remote` that begins now is over, and what comes of it.
+    pub fn dial(&mut self, remote: &Remote) -> (Time, Result<(), ConnectFault>) {
+        let found = self.endpoints.iter().find(|(other, _)| other == remote);
+        let delay = found.map_or((0, 2), |(_, endpoint)| endpoint.delay);
+        let soon = self.now + self.rng.millis(delay.0, delay.1);
+        match (found.map(|(_, endpoint)| endpoint.manner), remote) {
+            (Some(Manner::Accepts), _) => (soon, Ok(())),
+            (Some(Manner::Silent), _) => (self.now + CONNECT_PATIENCE, Err(ConnectFault::TimedOut)),
+            (Some(Manner::Missing), _) | (None, Remote::Unix(_)) => (soon, Err(ConnectFault::NotFound)),
+            (Some(Manner::Refuses), _) | (None, Remote::Tcp(_)) => (soon, Err(ConnectFault::Refused)),
+        }
+    }
+
+    /// A shard's driver is connected to `remote`, which has been found to accept.
+    pub fn meet(&mut self, shard: usize, remote: &Remote) -> WireId {
+        let found = self.endpoints.iter().find(|(other, _)| other == remote);
+        let (window, delay) = found.map_or((1, (0, 2)), |(_, endpoint)| (endpoint.window, endpoint.delay));
+        let wire = self.lay(shard, Server::Open, window, delay);
+        self.calls.push((wire, remote.clone()));
+        wire
     }
 
     /// The server's kernel takes bytes for the client.

@@ -47,6 +47,8 @@ pub struct Oracle {
     sessions: Vec<Session>,
     places: BTreeMap<(String, Place), MessageId>,
     faults: Vec<String>,
+    /// Tunnels whose upstream has said its 101.
+    switched: BTreeSet<u32>,
 }
 
 /// How much a run may be asked to prove.
@@ -59,6 +61,16 @@ pub struct Promise {
 }
 
 impl Oracle {
+    /// Notes that the upstream of this tunnel says its 101.
+    pub fn switches(&mut self, tunnel: u32) {
+        self.switched.insert(tunnel);
+    }
+
+    /// Whether it has.
+    pub fn has_switched(&self, tunnel: u32) -> bool {
+        self.switched.contains(&tunnel)
+    }
+
     /// Notes that somebody is about to say a message of at least `padding` bytes. Its payload names it.
     pub fn says(&mut self, topic: &str, kind: Kind, padding: &[u8], now: Time) -> (MessageId, Vec<u8>) {
         let id = self.messages.len();

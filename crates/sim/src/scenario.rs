@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use moongate_gate::Config;
 use moongate_hub::{OutboxLimits, OutboxPolicy};
+use moongate_io::Remote;
 use moongate_wire::decide::Policy;
+use moongate_wire::route::Routes;
 
-use crate::client::{Leave, Offer, Place, PosterPlan, SocketPlan, StreamPlan};
+use crate::client::{Leave, Manner, Offer, Place, PosterPlan, SocketPlan, StreamPlan, TunnelPlan, Way};
 use crate::driver::DriverPlan;
+use crate::net::{self, Endpoint};
 use crate::rng::Rng;
 
 /// A kind of world.
@@ -47,6 +50,8 @@ pub struct Scenario {
     pub messages: (usize, usize),
     /// Of a hundred readers, how many read slowly or not at all.
     pub slow: usize,
+    /// Whether those who read slowly never stop, and are waited for.
+    pub steady: bool,
     /// Of a hundred wires, how many the network breaks.
     pub broken: usize,
     /// Of a hundred WebSockets, how many go before the end, one way or another.
@@ -61,6 +66,8 @@ pub struct Scenario {
     pub may_publish: bool,
     /// Whether the gateway is told to drain while clients are still busy.
     pub drains_early: bool,
+    /// How many ask for a tunnel, from and to.
+    pub tunnels: (usize, usize),
 }
 
 /// Worlds in which everybody keeps up.
@@ -82,6 +89,7 @@ const CALM: Scenario = Scenario {
     window_min: 400,
     messages: (0, 40),
     slow: 0,
+    steady: false,
     broken: 0,
     leaving: 40,
     scarce: None,
@@ -89,6 +97,18 @@ const CALM: Scenario = Scenario {
     topics_max: 1000,
     may_publish: true,
     drains_early: false,
+    tunnels: (0, 0),
+};
+
+/// Worlds with upstreams of every manner behind the gateway.
+const TUNNELS: Scenario = Scenario {
+    name: "tunnels",
+    tunnels: (4, 24),
+    sockets: (0, 3),
+    streams: (0, 1),
+    posters: (0, 3),
+    echoes: (0, 1),
+    ..CALM
 };
 
 /// Worlds in which a few messages are all that a tick inflates, and everybody keeps up.
@@ -189,6 +209,12 @@ pub const SCENARIOS: &[Scenario] = &[
         window_min: 1 << 20,
         ..LABORIOUS
     },
+    TUNNELS,
+    Scenario { name: "tunnels, slow readers", slow: 60, outbox_bytes: (8 << 10, 256 << 10), ..TUNNELS },
+    Scenario { name: "tunnels, broken wires", broken: 40, ..TUNNELS },
+    Scenario { name: "tunnels, few places", scarce: Some((8, u64::MAX)), ..TUNNELS },
+    Scenario { name: "tunnels, little room", scarce: Some((64, 20_000)), slow: 30, ..TUNNELS },
+    Scenario { name: "tunnels, drained early", drains_early: true, slow: 20, ..TUNNELS },
     Scenario {
         name: "everything",
         outbox_bytes: (0, 64 << 10),
@@ -199,6 +225,22 @@ pub const SCENARIOS: &[Scenario] = &[
         rude: (0, 20),
         linger_millis: 500,
         topics_max: 2,
+        tunnels: (0, 8),
+        ..CALM
+    },
+    Scenario {
+        name: "steady readers",
+        policies: &[OutboxPolicy::Cut],
+        // A message in its longest form is less than a quarter of it.
+        outbox_bytes: (100 << 10, 200 << 10),
+        posters: (0, 3),
+        echoes: (0, 0),
+        rude: (0, 0),
+        buffer_sizes: &[512, 2048],
+        messages: (50, 400),
+        slow: 80,
+        steady: true,
+        leaving: 20,
         ..CALM
     },
 ];
@@ -233,6 +275,10 @@ pub enum Role {
     Poster(PosterPlan),
     /// One of those who do not behave, on this topic.
     Rude(String),
+    /// Somebody who asks for a tunnel.
+    Caller(TunnelPlan),
+    /// What a tunnel leads to; nobody who connects.
+    Upstream,
 }
 
 /// One client.
@@ -279,6 +325,12 @@ pub struct Plan {
     pub drains_after: Option<Duration>,
     /// The topics.
     pub topics: Vec<String>,
+    /// What meets shards that connect somewhere.
+    pub endpoints: Vec<(Remote, Endpoint)>,
+    /// How upstreams read.
+    pub upstream_pace: Pace,
+    /// Whether an upstream says one byte that it should not, to see that somebody notices.
+    pub lies: bool,
 }
 
 impl Plan {
@@ -314,6 +366,12 @@ impl Plan {
             control_messages: rng.between(0, 8),
             drains_after: scenario.drains_early.then(|| rng.millis(0, 8000)),
             topics,
+            endpoints: endpoints(rng),
+            upstream_pace: match rng.chance(scenario.slow) {
+                true => Pace::Slow { bytes: rng.between(1, 600), pause: rng.between(1, 60) },
+                false => Pace::Fast,
+            },
+            lies: false,
         };
         plan.invite(message_bytes, rng);
         plan
@@ -328,6 +386,11 @@ impl Plan {
             && scenario.topics_max >= CALM.topics_max
             && scenario.may_publish
             && !scenario.drains_early
+    }
+
+    /// Whether nothing may be dropped and nobody cut off: everybody keeps up, or is waited for.
+    pub fn loses_nothing(&self) -> bool {
+        self.is_calm() || self.scenario.steady
     }
 
     fn invite(&mut self, message_bytes: usize, rng: &mut Rng) {
@@ -353,6 +416,10 @@ impl Plan {
             // They may say things on topics of their own, so that nobody hears what the oracle does not know.
             self.invite_one(Role::Rude(String::from("rude")), rng);
         }
+        for number in 0..rng.between(scenario.tunnels.0, scenario.tunnels.1) {
+            let plan = tunnel(number as u32, rng);
+            self.invite_one(Role::Caller(plan), rng);
+        }
     }
 
     fn topic(&self, rng: &mut Rng) -> String {
@@ -362,7 +429,10 @@ impl Plan {
     fn invite_socket(&mut self, place: Place, bytes_max: usize, rng: &mut Rng) {
         let scenario = self.scenario;
         let leave = if rng.chance(scenario.leaving) {
-            rng.pick(&[Leave::Close, Leave::Close, Leave::HalfClose, Leave::Reset, Leave::Vanish])
+            // Nobody can know that who vanishes does not read slowly, so what is said to it is cut.
+            let leave =
+                rng.pick(&[Leave::Close, Leave::Close, Leave::HalfClose, Leave::Reset, Leave::Vanish]);
+            if scenario.steady && leave == Leave::Vanish { Leave::Close } else { leave }
         } else {
             Leave::Stays
         };
@@ -395,12 +465,16 @@ impl Plan {
         let slow = rng.chance(scenario.slow);
         let pace = match rng.below(3) {
             _ if !slow => Pace::Fast,
+            _ if scenario.steady => {
+                Pace::Slow { bytes: rng.between(4000, 40_000), pause: rng.between(1, 40) }
+            }
             0 => Pace::Stops { after: rng.below(3000) },
             _ => Pace::Slow { bytes: rng.between(1, 600), pause: rng.between(1, 60) },
         };
         let delay = rng.pick(&[(0, 0), (0, 2), (1, 50), (20, 40)]);
         // Whoever is to keep up has a window that carries what is said.
         let window = match delay {
+            _ if scenario.steady => rng.between(4000, 60_000),
             _ if slow => rng.between(100, 4000),
             (_, 0..=2) => rng.pick(&[400, 5_000, 100_000, 1 << 20]).max(scenario.window_min),
             _ => rng.pick(&[8_000, 100_000, 1 << 20]).max(scenario.window_min),
@@ -412,6 +486,60 @@ impl Plan {
     }
 }
 
+/// Where tunnels lead, by the same words as [`Way::path`].
+const ROUTES: &str = "\
+/topics/* topics; /echo echo; / page
+/open/* tunnel 10.1.0.1:1 connect_timeout=5s answer_timeout=20s idle_timeout=60s
+/refused/* tunnel 10.1.0.2:1 connect_timeout=5s
+/silent/* tunnel 10.1.0.3:1 connect_timeout=5s
+/missing/* tunnel unix:/missing.sock connect_timeout=5s
+/pass-open/* tunnel 10.1.0.1:1 http=pass connect_timeout=5s answer_timeout=20s
+/pass-refused/* tunnel 10.1.0.2:1 http=pass connect_timeout=5s
+/pass-silent/* tunnel 10.1.0.3:1 http=pass connect_timeout=5s
+/pass-missing/* tunnel unix:/missing.sock http=pass connect_timeout=5s
+";
+
+fn endpoints(rng: &mut Rng) -> Vec<(Remote, Endpoint)> {
+    let at = |last: u8| Remote::Tcp(([10, 1, 0, last], 1).into());
+    let mut endpoint = |manner| Endpoint {
+        manner,
+        window: rng.pick(&[1000, 8_000, 100_000]),
+        delay: rng.pick(&[(0, 0), (0, 2), (1, 50)]),
+    };
+    vec![
+        (at(1), endpoint(net::Manner::Accepts)),
+        (at(2), endpoint(net::Manner::Refuses)),
+        (at(3), endpoint(net::Manner::Silent)),
+    ]
+}
+
+fn tunnel(number: u32, rng: &mut Rng) -> TunnelPlan {
+    let manners: Vec<Manner> = Manner::all().collect();
+    let way = rng.pick(&[
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Open,
+        Way::Refused,
+        Way::Silent,
+        Way::Missing,
+    ]);
+    let manner = if rng.chance(50) { Manner::Switches } else { rng.pick(&manners) };
+    let switches = matches!(manner, Manner::Switches | Manner::Dies);
+    let most = rng.pick(&[1, 300, 5_000, 60_000]);
+    TunnelPlan {
+        number,
+        way,
+        manner,
+        up: rng.between(1, most),
+        down: rng.between(1, most),
+        upgrades: rng.chance(if switches { 90 } else { 60 }),
+        leaves: rng.chance(10),
+    }
+}
+
 fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Config {
     let (connections_max, memory_bytes_max) = scenario.scarce.unwrap_or((140, u64::MAX));
     let message_bytes_max = message_bytes + 32;
@@ -419,14 +547,15 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
     let outbox_bytes = rng.between(scenario.outbox_bytes.0, scenario.outbox_bytes.1) + message_bytes_max + 64;
     Config {
         policy: Policy {
-            echo: true,
-            page: true,
+            routes: Routes::parse(ROUTES).expect("a right table").with_health().into(),
             may_publish: scenario.may_publish,
             message_bytes_max,
             deflate: rng.chance(90),
             deflate_bytes_min: rng.pick(&[1, 64, 256]),
             ..Policy::default()
         },
+        upstreams: Vec::new(),
+        tunnel_buffer_bytes_max: rng.pick(&[1, 1000, 1 << 17]),
         page: b"<!doctype html><title>The page</title>",
         connections_max,
         head_timeout: Duration::from_secs(rng.between(15, 25) as u64),
@@ -445,6 +574,11 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
             outbox: OutboxLimits {
                 outbox_bytes_max: outbox_bytes as u32,
                 policy: rng.pick(scenario.policies),
+                slow_reader_timeout: Duration::from_millis(if scenario.steady {
+                    2000
+                } else {
+                    rng.pick(&[0, 10, 200, 2000]) as u64
+                }),
             },
         },
     }

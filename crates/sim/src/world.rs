@@ -12,11 +12,11 @@ use std::time::Duration;
 
 use moongate_gate::Shard;
 use moongate_hub::{
-    Ask, Bell, ControlPort, Full, HashKey, Kind, Mesh, Publish, Sample, Snapshot, Tell, Token,
+    Ask, Bell, ControlPort, Full, HashKey, Kind, Mesh, Patience, Publish, Sample, Snapshot, Tell, Token,
 };
 use moongate_io::Time;
 
-use crate::client::{Client, Hands, Poster, Socket, Stream, rude, rude_squeezed};
+use crate::client::{Caller, Client, Hands, Poster, Socket, Stream, Upstream, rude, rude_squeezed};
 use crate::driver::{SimBell, SimDriver};
 use crate::net::{Due, Net, Peer, Server, WireId};
 use crate::oracle::{MessageId, Oracle, Promise};
@@ -45,6 +45,8 @@ pub struct Outcome {
     pub stays: usize,
     /// Messages that policies dropped or cuts left out.
     pub dropped: u64,
+    /// Messages that waited for their place because a subscriber had fallen behind.
+    pub deferred: u64,
     /// Compressed messages that waited for their turn to be inflated.
     pub waited: u64,
     /// Ticks of all shards.
@@ -61,6 +63,7 @@ const HELD: &[&str] = &[
     "moongate_subscriptions",
     "moongate_topics",
     "moongate_outbox_bytes",
+    "moongate_deferred_bytes",
     "moongate_outboxes_dirty",
     "moongate_lanes_unread",
     "moongate_lanes_waiting",
@@ -110,14 +113,15 @@ pub fn run(plan: Plan) -> Result<Outcome, Vec<String>> {
     let dropped = world.survey()?;
     world.drain()?;
     world.check_figures()?;
-    let waited =
-        world.samples("moongate_inflate_waited_total").iter().map(|sample| sample.value as u64).sum();
+    let waited = world.sum("moongate_inflate_waited_total");
+    let deferred = world.sum("moongate_messages_deferred_total");
     world.stop()?;
     world.check_home()?;
     let (said, heard, stays) = world.oracle.tally();
     let net = world.net.borrow();
     let took = net.now.since(Time::ZERO);
-    Ok(Outcome { trace: net.trace.hash(), said, heard, stays, dropped, waited, ticks: world.ticks, took })
+    let (trace, ticks) = (net.trace.hash(), world.ticks);
+    Ok(Outcome { trace, said, heard, stays, dropped, deferred, waited, ticks, took })
 }
 
 impl World {
@@ -135,6 +139,9 @@ impl World {
             Shard::new(driver, 1, plan.gate.clone(), port)
         });
         let shards: Vec<_> = shards.collect();
+        for (remote, endpoint) in &plan.endpoints {
+            net.borrow_mut().serve(remote.clone(), *endpoint);
+        }
         let control = Control {
             port: mesh.control,
             to_ask: Vec::new(),
@@ -227,9 +234,10 @@ impl World {
                 dropped += sample.value as u64;
             }
         }
-        if self.plan.is_calm() && dropped + cut > 0 {
-            self.oracle
-                .fault(format!("everybody kept up, yet {dropped} messages were dropped and {cut} cut"));
+        if self.plan.loses_nothing() && dropped + cut > 0 {
+            self.oracle.fault(format!(
+                "everybody kept up or was waited for, yet {dropped} messages were dropped and {cut} cut"
+            ));
         }
         // While clients are busy, what was said may still be on its way.
         let settled = self.plan.drains_after.is_none();
@@ -253,6 +261,11 @@ impl World {
     fn samples(&self, name: &str) -> Vec<Sample> {
         let samples = self.control.snapshots.iter().flat_map(|shot| &shot.samples);
         samples.filter(|sample| sample.name == name).cloned().collect()
+    }
+
+    /// A figure of all shards together.
+    fn sum(&self, name: &str) -> u64 {
+        self.samples(name).iter().map(|sample| sample.value as u64).sum()
     }
 
     fn drain(&mut self) -> Result<(), Vec<String>> {
@@ -398,6 +411,7 @@ impl World {
                 return Err(vec![format!("shard {number} does not sleep though nothing happens")]);
             }
         }
+        self.take_calls();
         self.control.listen(&mut self.oracle);
         self.control.ask();
         Ok(())
@@ -443,6 +457,8 @@ impl World {
                 let someone = if squeezed { rude_squeezed } else { rude };
                 Box::new(someone(topic, message_bytes_max, &mut self.rng))
             }
+            Role::Caller(plan) => Box::new(Caller::new(plan.clone())),
+            Role::Upstream => unreachable!("nobody connects as an upstream"),
         };
         if let Some(after) = plan.breaks {
             let at = self.now() + after;
@@ -452,6 +468,24 @@ impl World {
         let seat = Seat { plan, client, pace, read: 0, noticed: false };
         self.seats.insert(wire, seat);
         self.with(wire, |client, hands| client.begin(hands));
+    }
+
+    /// Seats an upstream at every wire that a driver has made.
+    fn take_calls(&mut self) {
+        let calls = self.net.borrow_mut().take_calls();
+        for (wire, _) in calls {
+            let plan = ClientPlan {
+                at: Duration::ZERO,
+                shard: self.net.borrow().wires[wire].shard,
+                role: Role::Upstream,
+                pace: self.plan.upstream_pace,
+                window: 0,
+                delay: (0, 0),
+                breaks: None,
+            };
+            let (client, pace) = (Box::new(Upstream::new(self.plan.lies)), plan.pace);
+            self.seats.insert(wire, Seat { plan, client, pace, read: 0, noticed: false });
+        }
     }
 
     fn with(&mut self, wire: WireId, turn: impl FnOnce(&mut dyn Client, &mut Hands<'_>)) {
@@ -464,9 +498,18 @@ impl World {
 
     fn act(&mut self, wire: WireId) {
         let open = self.net.borrow().wires[wire].peer == Peer::Open;
-        let noticed = self.seats.get(&wire).is_none_or(|seat| seat.noticed);
+        let noticed = self.seats.get(&wire).is_none_or(|seat| seat.noticed && !seat.client.goes_on());
         if open && !noticed {
             self.with(wire, |client, hands| client.act(hands));
+            self.leave_if_over(wire);
+        }
+    }
+
+    /// Closes the wire of a client to which nothing more will come and that has nothing more to say.
+    fn leave_if_over(&mut self, wire: WireId) {
+        let Some(seat) = self.seats.get(&wire) else { return };
+        if seat.noticed && !seat.client.goes_on() {
+            self.net.borrow_mut().close(wire);
         }
     }
 
@@ -505,10 +548,8 @@ impl World {
             if let Some(seat) = self.seats.get_mut(&wire) {
                 seat.noticed = true;
             }
-            self.with(wire, |client, hands| {
-                client.end(end, hands);
-                hands.net.close(hands.wire);
-            });
+            self.with(wire, |client, hands| client.end(end, hands));
+            self.leave_if_over(wire);
         }
     }
 
@@ -524,7 +565,9 @@ impl World {
         let name = self.control.port.name(&topic);
         let token = Token(message as u64);
         self.control.said.insert(token.0, message);
-        let publish = Publish { name: name.clone(), kind: Kind::Text, payload: payload.into(), token };
+        let patience = Patience::Leaves;
+        let publish =
+            Publish { name: name.clone(), kind: Kind::Text, payload: payload.into(), token, patience };
         self.control.to_ask.push((name.home(self.plan.shards), Ask::Publish(publish)));
     }
 }

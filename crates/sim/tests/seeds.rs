@@ -41,6 +41,15 @@ fn tiny_outboxes_drop_messages() {
 }
 
 #[test]
+fn publishers_wait_for_readers_that_are_slow_but_steady() {
+    // That they lose nothing is for every world to see.
+    let steady = SCENARIOS.iter().position(|scenario| scenario.steady).expect("there is one kind");
+    let seeds = (0..20).map(|round| steady as u64 + round * SCENARIOS.len() as u64);
+    let deferred: u64 = seeds.map(|seed| run_seed(seed).expect("a world that goes well").deferred).sum();
+    assert!(deferred > 100, "{deferred} messages waited");
+}
+
+#[test]
 fn k8_messages_wait_for_their_turn_to_be_inflated() {
     let much = SCENARIOS.iter().enumerate().filter(|(_, scenario)| scenario.laborious);
     for (index, scenario) in much {

@@ -1,22 +1,28 @@
 //! The receive buffers of one ring: a provided buffer ring shared with the kernel, and the ledger of what is lent.
 //!
 //! The kernel takes buffers from the ring's head as bytes arrive; each comes up as a lease and returns to the ring's
-//! tail. Returned buffers become the kernel's with one release store of the tail, once per wait.
+//! tail. Returned buffers become the kernel's with one release store of the tail, once per wait. A lease whose bytes are
+//! to be sent on as they are is kept instead, and returns when nobody refers to its bytes any more.
 
+use std::cell::RefCell;
 use std::io;
 use std::ptr::{self, NonNull};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
-use moongate_io::Lease;
+use moongate_io::{Bytes, Lease, Loan};
 
 /// How long a lease is while its buffer is not lent.
 const HOME: u32 = 0;
 
+/// Of how many buffers one may be kept for sending: a peer that does not read must not stop others from being heard.
+const KEPT_OF: u16 = 4;
+
 /// Fixed-size buffers, each either the kernel's to fill or lent out as exactly one [`Lease`] (N7).
 #[derive(Debug)]
 pub(crate) struct Buffers {
-    map: Map,
+    pool: Rc<Pool>,
     /// Where the buffers start, in bytes from the map's; the ring is at its start.
     offset: usize,
     count: u16,
@@ -27,6 +33,38 @@ pub(crate) struct Buffers {
     /// Per buffer the length it is lent with, or [`HOME`].
     ledger: Box<[u32]>,
     lent: u16,
+    /// How many of those are kept for sending.
+    kept: u16,
+}
+
+/// The memory, which stays until the last of the bytes kept in it are gone, and the buffers that they left.
+#[derive(Debug)]
+struct Pool {
+    map: Map,
+    left: RefCell<Vec<u16>>,
+}
+
+/// Bytes of one buffer, kept for sending.
+struct Kept {
+    pool: Rc<Pool>,
+    offset: usize,
+    len: usize,
+    buffer: u16,
+}
+
+impl Loan for Kept {
+    fn as_slice(&self) -> &[u8] {
+        // SAFETY: the slice is inside the map, which lives as long as the pool, and is initialised memory. The buffer is
+        // in the ledger as lent until this value is dropped, so the kernel does not write to it; its lease was consumed
+        // when this value was made, so nobody else can ask for its bytes.
+        unsafe { std::slice::from_raw_parts(self.pool.map.start.as_ptr().add(self.offset), self.len) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.pool.left.borrow_mut().push(self.buffer);
+    }
 }
 
 impl Buffers {
@@ -36,8 +74,10 @@ impl Buffers {
         let ring = usize::from(count) * size_of::<BufRingEntry>();
         let offset = ring.next_multiple_of(4096);
         let map = Map::new(offset + usize::from(count) * size as usize)?;
+        let pool = Rc::new(Pool { map, left: RefCell::default() });
         let ledger = vec![HOME; usize::from(count)].into_boxed_slice();
-        let mut buffers = Buffers { map, offset, count, size, tail: 0, published: 0, ledger, lent: 0 };
+        let mut buffers =
+            Buffers { pool, offset, count, size, tail: 0, published: 0, ledger, lent: 0, kept: 0 };
         for buffer in 0..count {
             buffers.put(buffer);
         }
@@ -47,7 +87,7 @@ impl Buffers {
 
     /// Where the ring is, for its registration; page-aligned.
     pub(crate) fn ring_address(&self) -> u64 {
-        self.map.start.as_ptr() as u64
+        self.pool.map.start.as_ptr() as u64
     }
 
     /// How many buffers there are.
@@ -55,9 +95,14 @@ impl Buffers {
         self.count
     }
 
-    /// How many are not lent.
+    /// How many are not lent. Those whose bytes are not kept any more count after [`Buffers::publish`].
     pub(crate) fn home(&self) -> u16 {
         self.count - self.lent
+    }
+
+    /// How many are kept for sending, of those that are lent.
+    pub(crate) fn kept(&self) -> u16 {
+        self.kept
     }
 
     /// The kernel filled `buffer` with `len` bytes: lends it.
@@ -77,9 +122,25 @@ impl Buffers {
         // is initialised memory. The buffer is lent, so the kernel does not write to it; the mutable borrow of self
         // keeps every other slice of the map away.
         unsafe {
-            let start = self.map.start.as_ptr().add(self.offset + index * self.size as usize);
+            let start = self.pool.map.start.as_ptr().add(self.offset + index * self.size as usize);
             std::slice::from_raw_parts_mut(start, lease.len())
         }
+    }
+
+    /// Keeps a lease's bytes where they are until they are sent, unless too many are kept already.
+    pub(crate) fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease> {
+        if self.kept >= self.count / KEPT_OF {
+            return Err(lease);
+        }
+        let index = lease.buffer() as usize;
+        assert_eq!(self.ledger[index] as usize, lease.len(), "a lease is of a buffer that is lent");
+        self.kept += 1;
+        Ok(Bytes::lent(Kept {
+            pool: Rc::clone(&self.pool),
+            offset: self.offset + index * self.size as usize,
+            len: lease.len(),
+            buffer: index as u16,
+        }))
     }
 
     /// Takes a lease back; the kernel sees its buffer after [`Buffers::publish`].
@@ -98,12 +159,20 @@ impl Buffers {
         self.put(buffer);
     }
 
-    /// Makes everything taken back the kernel's, in one store.
+    /// Makes everything taken back the kernel's, in one store; what is kept no more is taken back here.
     pub(crate) fn publish(&mut self) {
+        let mut left = std::mem::take(&mut *self.pool.left.borrow_mut());
+        for buffer in left.drain(..) {
+            self.ledger[usize::from(buffer)] = HOME;
+            self.lent -= 1;
+            self.kept -= 1;
+            self.put(buffer);
+        }
+        *self.pool.left.borrow_mut() = left;
         if self.tail == self.published {
             return;
         }
-        let entries = self.map.start.as_ptr().cast::<BufRingEntry>();
+        let entries = self.pool.map.start.as_ptr().cast::<BufRingEntry>();
         // SAFETY: the map starts with the ring's entries and is page-aligned; its tail is the `resv` field of the
         // first entry, a u16 that is aligned and that only this thread writes, so it may be seen as an atomic.
         let tail = unsafe { &*BufRingEntry::tail(entries).cast::<AtomicU16>() };
@@ -117,7 +186,7 @@ impl Buffers {
         // SAFETY: `index` is below `count`, so the entry is inside the map. It is beyond the published tail, so the
         // kernel does not read it. It has room: every buffer is in the ring at most once. The setters write only the
         // address, length and id, never the `resv` field that is the ring's tail.
-        let entry = unsafe { &mut *self.map.start.as_ptr().cast::<BufRingEntry>().add(index) };
+        let entry = unsafe { &mut *self.pool.map.start.as_ptr().cast::<BufRingEntry>().add(index) };
         entry.set_addr(address);
         entry.set_len(self.size);
         entry.set_bid(buffer);
@@ -168,6 +237,36 @@ mod tests {
         buffers.take_back(lease);
         buffers.publish();
         assert_eq!((buffers.home(), buffers.published), (4, 5));
+    }
+
+    /// N7: kept bytes come home with their last reference, in the driver or after its end.
+    #[test]
+    fn n7_kept_bytes_come_home_once() {
+        let mut buffers = Buffers::new(8, 16).unwrap();
+        let lease = |buffers: &mut Buffers, buffer| {
+            let lease = buffers.lend(buffer, 5);
+            buffers.bytes(&lease).copy_from_slice(b"hello");
+            lease
+        };
+        let first = lease(&mut buffers, 3);
+        let first = buffers.keep(first).unwrap();
+        let second = lease(&mut buffers, 4);
+        let second = buffers.keep(second).unwrap();
+        let third = lease(&mut buffers, 5);
+        let third = buffers.keep(third).expect_err("a quarter of the buffers may be kept");
+        assert_eq!(buffers.bytes(&third), b"hello");
+        buffers.take_back(third);
+        assert_eq!((buffers.home(), buffers.kept()), (6, 2));
+
+        let again = first.clone();
+        drop(first);
+        buffers.publish();
+        assert_eq!((again.as_slice(), buffers.home()), (&b"hello"[..], 6));
+        drop(again);
+        buffers.publish();
+        assert_eq!((buffers.home(), buffers.kept()), (7, 1));
+        drop(buffers);
+        assert_eq!(second.as_slice(), b"hello");
     }
 
     #[test]

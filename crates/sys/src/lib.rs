@@ -14,6 +14,7 @@ mod listener;
 pub mod machine;
 mod pool;
 mod probe;
+mod socket;
 mod tokio_uring;
 mod uring;
 
@@ -21,6 +22,7 @@ pub use crate::tokio_uring::{TokioUring, TokioUringConfig};
 pub use bell::EventBell;
 pub use choice::{Choice, DriverKind, NoDriver, choose};
 pub use epoll::{Epoll, EpollConfig};
-pub use listener::{BindError, Listener, SocketOptions, bind};
+pub use listener::{BindError, Listener, bind};
 pub use probe::{Feature, Missing, probe};
+pub use socket::SocketOptions;
 pub use uring::{SetupError, Uring, UringConfig};

@@ -7,21 +7,10 @@
 
 use std::fmt;
 use std::io;
-use std::mem;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-/// Options of the listening sockets, which the connections accepted from them inherit.
-#[derive(Clone, Debug)]
-pub struct SocketOptions {
-    /// `TCP_NOTSENT_LOWAT` in bytes: how much unsent data the kernel takes per connection before it says "full".
-    pub notsent_lowat: u32,
-    /// `TCP_USER_TIMEOUT`: how long sent data may stay unacknowledged before the connection is given up.
-    pub user_timeout: Duration,
-    /// How many connections may wait to be accepted, per shard; the kernel caps it at `net.core.somaxconn`.
-    pub backlog: u32,
-}
+use crate::socket::{self, Address, SocketOptions, check, clamp, set};
 
 /// A socket that listens, on its way to the shard that will accept from it.
 #[derive(Debug)]
@@ -116,20 +105,12 @@ pub fn bind(
 }
 
 fn open(address: SocketAddr, options: &SocketOptions) -> io::Result<OwnedFd> {
-    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    // SAFETY: socket(2) takes no pointers. Blocking on purpose: accepts that the ring starts are to wait.
-    let raw = check(unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
-    // SAFETY: the descriptor is new and nobody else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+    let socket = socket::tcp(address, options)?;
     // A restart must not wait until the old connections' TIME_WAIT is over.
     set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     if address.is_ipv6() {
         set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
     }
-    set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    set(&socket, libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT, clamp(options.notsent_lowat))?;
-    let user_timeout = u32::try_from(options.user_timeout.as_millis()).unwrap_or(u32::MAX);
-    set(&socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, clamp(user_timeout))?;
     Ok(socket)
 }
 
@@ -137,40 +118,10 @@ fn share_port(socket: &OwnedFd) -> io::Result<()> {
     set(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)
 }
 
-fn set(socket: &OwnedFd, level: i32, name: i32, value: i32) -> io::Result<()> {
-    let len = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: `value` lives through the call and `len` is its length.
-    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), len) })?;
-    Ok(())
-}
-
 fn bind_to(socket: &OwnedFd, address: SocketAddr) -> io::Result<()> {
-    let fd = socket.as_raw_fd();
-    match address {
-        SocketAddr::V4(address) => {
-            // SAFETY: all zeroes is a valid sockaddr_in.
-            let mut name: libc::sockaddr_in = unsafe { mem::zeroed() };
-            name.sin_family = libc::AF_INET as libc::sa_family_t;
-            name.sin_port = address.port().to_be();
-            name.sin_addr.s_addr = u32::from_ne_bytes(address.ip().octets());
-            // SAFETY: `name` lives through the call, which gets its true length.
-            check(unsafe {
-                libc::bind(fd, (&raw const name).cast(), size_of_val(&name) as libc::socklen_t)
-            })?;
-        }
-        SocketAddr::V6(address) => {
-            // SAFETY: all zeroes is a valid sockaddr_in6.
-            let mut name: libc::sockaddr_in6 = unsafe { mem::zeroed() };
-            name.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-            name.sin6_port = address.port().to_be();
-            name.sin6_addr.s6_addr = address.ip().octets();
-            name.sin6_scope_id = address.scope_id();
-            // SAFETY: `name` lives through the call, which gets its true length.
-            check(unsafe {
-                libc::bind(fd, (&raw const name).cast(), size_of_val(&name) as libc::socklen_t)
-            })?;
-        }
-    }
+    let name = Address::tcp(address);
+    // SAFETY: `name` lives through the call, which gets its true length.
+    check(unsafe { libc::bind(socket.as_raw_fd(), name.as_ptr(), name.len()) })?;
     Ok(())
 }
 
@@ -178,12 +129,4 @@ fn listen(socket: &OwnedFd, backlog: u32) -> io::Result<()> {
     // SAFETY: listen(2) takes no pointers.
     check(unsafe { libc::listen(socket.as_raw_fd(), clamp(backlog)) })?;
     Ok(())
-}
-
-fn clamp(value: u32) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
-}
-
-fn check(result: i32) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

@@ -3,10 +3,16 @@
 //! The buffer that came home last goes out first, so that what is in the processor's caches is used again, and memory is
 //! touched only for as many buffers as were ever out at once.
 
-use moongate_io::Lease;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use moongate_io::{Bytes, Lease, Loan};
 
 /// How long a lease is while its buffer is not lent.
 const HOME: u32 = 0;
+
+/// Of how many buffers one may be kept for sending: a peer that does not read must not stop others from being heard.
+const KEPT_OF: usize = 4;
 
 /// Fixed-size buffers, each either at home or lent out as exactly one [`Lease`] (N7).
 #[derive(Debug)]
@@ -15,11 +21,15 @@ pub(crate) struct Pool {
     /// The numbers of those at home.
     home: Vec<u32>,
     size: usize,
+    /// How many are kept for sending, of those that are lent.
+    kept: usize,
+    /// Those that nobody keeps any more, until they are reclaimed.
+    left: Rc<RefCell<Vec<Taken>>>,
 }
 
 #[derive(Debug)]
 struct Buffer {
-    /// Empty until the buffer first goes out, and while an operation owns it.
+    /// Empty until the buffer first goes out, and while an operation owns it or it is kept for sending.
     bytes: Vec<u8>,
     /// The length it is lent with, or [`HOME`].
     lent: u32,
@@ -30,7 +40,8 @@ impl Pool {
     pub(crate) fn new(count: u16, size: u32) -> Pool {
         assert!(count > 0 && size > 0, "checked by the configuration");
         let buffers = (0..count).map(|_| Buffer { bytes: Vec::new(), lent: HOME }).collect();
-        Pool { buffers, home: (0..u32::from(count)).rev().collect(), size: size as usize }
+        let home = (0..u32::from(count)).rev().collect();
+        Pool { buffers, home, size: size as usize, kept: 0, left: Rc::default() }
     }
 
     /// How many buffers there are.
@@ -38,7 +49,7 @@ impl Pool {
         self.buffers.len()
     }
 
-    /// How many are not lent.
+    /// How many are not lent. Those whose bytes are not kept any more count after [`Pool::reclaim`].
     pub(crate) fn home(&self) -> usize {
         self.home.len()
     }
@@ -103,6 +114,50 @@ impl Pool {
         buffer.lent = HOME;
         self.home.push(lease.buffer());
     }
+
+    /// Keeps a lease's bytes where they are until they are sent, unless too many are kept already.
+    pub(crate) fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease> {
+        if self.kept >= self.count() / KEPT_OF {
+            return Err(lease);
+        }
+        let (number, len) = (lease.buffer(), lease.len());
+        let buffer = &mut self.buffers[number as usize];
+        assert_eq!(buffer.lent as usize, len, "a lease is of a buffer that is lent");
+        let taken = Taken { number, bytes: std::mem::take(&mut buffer.bytes) };
+        self.kept += 1;
+        Ok(Bytes::lent(Kept { taken: Some(taken), len, left: Rc::clone(&self.left) }))
+    }
+
+    /// Takes the buffers back whose bytes nobody keeps any more.
+    pub(crate) fn reclaim(&mut self) {
+        for Taken { number, bytes } in self.left.borrow_mut().drain(..) {
+            let buffer = &mut self.buffers[number as usize];
+            buffer.bytes = bytes;
+            buffer.lent = HOME;
+            self.home.push(number);
+            self.kept -= 1;
+        }
+    }
+}
+
+/// Bytes of one buffer, kept for sending.
+struct Kept {
+    /// There until this value is dropped.
+    taken: Option<Taken>,
+    len: usize,
+    left: Rc<RefCell<Vec<Taken>>>,
+}
+
+impl Loan for Kept {
+    fn as_slice(&self) -> &[u8] {
+        self.taken.as_ref().map_or(&[], |taken| &taken.bytes[..self.len])
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.left.borrow_mut().extend(self.taken.take());
+    }
 }
 
 /// A buffer that an operation owns.
@@ -116,7 +171,12 @@ pub(crate) struct Taken {
 impl Drop for Pool {
     fn drop(&mut self) {
         if !std::thread::panicking() {
-            debug_assert_eq!(self.home(), self.count(), "every lease is released before the driver ends");
+            self.reclaim();
+            debug_assert_eq!(
+                self.home() + self.kept,
+                self.count(),
+                "every lease is released before the driver ends"
+            );
         }
     }
 }
@@ -169,6 +229,32 @@ mod tests {
         assert_eq!(pool.bytes(&lease), b"hello");
         pool.take_back(lease);
         assert_eq!(pool.home(), 2);
+    }
+
+    /// N7: kept bytes come home with their last reference, in the driver or after its end.
+    #[test]
+    fn n7_kept_bytes_come_home_once() {
+        let mut pool = Pool::new(8, 8);
+        let keep = |pool: &mut Pool| {
+            let lease = lend(pool, b"hello").expect("bytes");
+            pool.keep(lease)
+        };
+        let first = keep(&mut pool).expect("none is kept");
+        let second = keep(&mut pool).expect("one is kept");
+        let third = keep(&mut pool).expect_err("a quarter of the buffers may be kept");
+        assert_eq!(pool.bytes(&third), b"hello");
+        pool.take_back(third);
+        assert_eq!((pool.home(), pool.kept), (6, 2));
+
+        let again = first.clone();
+        drop(first);
+        pool.reclaim();
+        assert_eq!((again.as_slice(), pool.home()), (&b"hello"[..], 6));
+        drop(again);
+        pool.reclaim();
+        assert_eq!((pool.home(), pool.kept), (7, 1));
+        drop(pool);
+        assert_eq!(second.as_slice(), b"hello");
     }
 
     #[test]

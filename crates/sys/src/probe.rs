@@ -15,6 +15,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use crate::bell::EventBell;
 use crate::buffers::Buffers;
 use crate::machine::kernel_release;
+use crate::uring::connect::ANY_SLOT;
 use crate::uring::ring;
 
 /// The first kernel that has everything for the driver on io_uring itself.
@@ -42,6 +43,8 @@ pub enum Feature {
     Cancel,
     /// Accepting into a direct descriptor.
     DirectAccept,
+    /// Moving a socket that is to connect into a direct descriptor of the kernel's choice.
+    MoveIn,
     /// Closing a direct descriptor.
     DirectClose,
     /// Reading an eventfd.
@@ -76,6 +79,7 @@ impl fmt::Display for Feature {
             Feature::MultishotReceive => "multishot receive",
             Feature::Cancel => "cancelling operations by descriptor",
             Feature::DirectAccept => "accepting into a direct descriptor",
+            Feature::MoveIn => "moving a socket into a direct descriptor",
             Feature::DirectClose => "closing a direct descriptor",
             Feature::Bell => "reading an eventfd through the ring",
             Feature::PlainRing => "an io_uring",
@@ -183,13 +187,14 @@ fn try_everything() -> Result<(), Missing> {
     // which are cancelled without touching a buffer.
     unsafe { submitter.register_buf_ring_with_flags(buffers.ring_address(), buffers.count(), 0, 0) }
         .map_err(missing(Feature::BufferRing))?;
-    let mut trial = Trial { ring: inner, _buffers: buffers, count: Box::default() };
+    let mut trial = Trial { ring: inner, _buffers: buffers, count: Box::default(), file: Box::new(0) };
 
     trial.receive().map_err(missing(Feature::MultishotReceive))?;
     trial.cancel().map_err(missing(Feature::Cancel))?;
     let slot = trial.accept().map_err(missing(Feature::DirectAccept))?;
     let close = opcode::Close::new(Fixed(slot)).build();
     trial.run(close).map_err(missing(Feature::DirectClose))?;
+    trial.move_in().map_err(missing(Feature::MoveIn))?;
     trial.read_bell().map_err(missing(Feature::Bell))
 }
 
@@ -198,6 +203,7 @@ struct Trial {
     ring: IoUring,
     _buffers: Buffers,
     count: Box<[u8; 8]>,
+    file: Box<i32>,
 }
 
 impl Trial {
@@ -238,6 +244,13 @@ impl Trial {
             .file_index(Some(DestinationSlot::auto_target()))
             .build();
         self.run(accept).map(|completion| completion.result() as u32)
+    }
+
+    fn move_in(&mut self) -> io::Result<()> {
+        let (_ours, theirs) = UnixStream::pair()?;
+        *self.file = theirs.as_raw_fd();
+        let entry = opcode::FilesUpdate::new(&raw mut *self.file, 1).offset(ANY_SLOT).build();
+        self.run(entry).map(drop)
     }
 
     fn read_bell(&mut self) -> io::Result<()> {

@@ -104,8 +104,13 @@ fn an_idle_connection_costs_little() {
         Uring::new(&config, listeners, &bell).unwrap()
     });
     let epoll = cost(|listeners| {
-        let config =
-            EpollConfig { slots: SLOTS, recv_buffers: BUFFERS, recv_buffer_size: BUFFER_SIZE, cpu: None };
+        let config = EpollConfig {
+            slots: SLOTS,
+            recv_buffers: BUFFERS,
+            recv_buffer_size: BUFFER_SIZE,
+            cpu: None,
+            outbound: SocketOptions::default(),
+        };
         Epoll::new(&config, listeners, &bell).unwrap()
     });
     let tokio_uring = cost(|listeners| {
@@ -116,6 +121,7 @@ fn an_idle_connection_costs_little() {
             recv_buffer_size: BUFFER_SIZE,
             slots: SLOTS,
             cpu: None,
+            outbound: SocketOptions::default(),
         };
         TokioUring::new(&config, listeners, &bell).unwrap()
     });

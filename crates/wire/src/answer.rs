@@ -88,7 +88,7 @@ pub struct Answer {
     content: Content,
     fields: Vec<(&'static str, Cow<'static, str>)>,
     vary: Vec<&'static str>,
-    upgrade: Option<&'static str>,
+    upgrade: Option<Cow<'static, str>>,
     head_only: bool,
 }
 
@@ -160,9 +160,9 @@ impl Answer {
         }
     }
 
-    /// Naming the protocol that the path would switch to (RFC 9110 §7.8).
-    pub fn upgrade(mut self, protocol: &'static str) -> Answer {
-        self.upgrade = Some(protocol);
+    /// Naming the protocols that the path would switch to (RFC 9110 §7.8). They are written as they are.
+    pub fn upgrade(mut self, protocols: impl Into<Cow<'static, str>>) -> Answer {
+        self.upgrade = Some(protocols.into());
         self
     }
 
@@ -195,9 +195,9 @@ impl Answer {
         };
         line("HTTP/1.1 ", status_line(self.status));
         line("Date: ", date.as_str());
-        match self.upgrade {
-            Some(protocol) => {
-                line("Upgrade: ", protocol);
+        match &self.upgrade {
+            Some(protocols) => {
+                line("Upgrade: ", protocols);
                 line("Connection: ", "Upgrade, close");
             }
             None => line("Connection: ", "close"),
@@ -251,7 +251,9 @@ fn status_line(status: u16) -> &'static str {
         426 => "426 Upgrade Required",
         431 => "431 Request Header Fields Too Large",
         501 => "501 Not Implemented",
+        502 => "502 Bad Gateway",
         503 => "503 Service Unavailable",
+        504 => "504 Gateway Timeout",
         505 => "505 HTTP Version Not Supported",
         _ => unreachable!("status {status} is not one of ours"),
     }

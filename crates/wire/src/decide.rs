@@ -5,6 +5,9 @@
 //! with it even when it asks for an upgrade that is not on offer.
 
 mod media;
+mod tunnel;
+
+use std::sync::Arc;
 
 use media::Representation;
 
@@ -15,8 +18,10 @@ use crate::head::{Head, Method, Name, One, Target, Version};
 use crate::negotiate::{self, Agreed};
 use crate::origin::{Cors, Origins};
 use crate::refusal::{Reason, Refusal};
+use crate::route::{Route, Routes, Service};
 use crate::scan::HeadLimits;
 use crate::topic::{self, TopicName};
+use crate::upstream::Exchange;
 
 const TOPIC_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
@@ -25,12 +30,8 @@ const ECHO_METHODS: &str = "GET, OPTIONS";
 /// What a server offers and to whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Policy {
-    /// Whether `/echo` is there.
-    pub echo: bool,
-    /// Whether the page is there, at `/` and on topics.
-    pub page: bool,
-    /// Whether `/healthz` and `/readyz` are there.
-    pub health: bool,
+    /// Which path leads to what.
+    pub routes: Arc<Routes>,
     /// Whether anyone may publish.
     pub may_publish: bool,
     /// Which pages may take part.
@@ -51,9 +52,7 @@ impl Default for Policy {
     /// What suits a public address.
     fn default() -> Policy {
         Policy {
-            echo: false,
-            page: false,
-            health: true,
+            routes: Arc::new(Routes::usual(false, false).with_health()),
             may_publish: false,
             origins: Origins::Same,
             subprotocols: &[],
@@ -95,6 +94,8 @@ pub enum Decision {
         /// Whether only the answer's head was asked for.
         head_only: bool,
     },
+    /// Pass it on to another server.
+    Tunnel(Exchange),
     /// Answer with this.
     Plain(Answer),
     /// Answer with this, and count it.
@@ -138,56 +139,39 @@ pub struct Publish {
     pub cors: Cors,
 }
 
-/// Where a request goes.
-enum Route {
-    Topic(TopicName),
-    Echo,
-    Page,
-    Health { ready: bool },
-    Server,
-}
-
 /// Decides what to do about `head`.
 pub fn decide(head: &Head<'_>, policy: &Policy) -> Decision {
-    let decision = find_route(head, policy).and_then(|route| on_route(route, head, policy));
-    let refusal = match decision.and_then(|decision| check_expectation(decision, head)) {
+    let refusal = match find(head, policy).and_then(|decision| check_expectation(decision, head)) {
         Ok(decision) => return decision,
         Err(refusal) => refusal,
     };
     let refusal = refusal.head_only(head.method == Method::Head);
-    Decision::Refuse(if is_topic_read(head) { refusal.vary_accept() } else { refusal })
+    Decision::Refuse(if is_topic_read(head, policy) { refusal.vary_accept() } else { refusal })
 }
 
-/// B3.
-fn find_route(head: &Head<'_>, policy: &Policy) -> Result<Route, Refusal> {
-    let Target::Path { path, .. } = head.target else { return Ok(Route::Server) };
-    match path {
-        "/" if policy.page => Ok(Route::Page),
-        "/echo" if policy.echo => Ok(Route::Echo),
-        "/healthz" if policy.health => Ok(Route::Health { ready: false }),
-        "/readyz" if policy.health => Ok(Route::Health { ready: true }),
-        _ => match path.as_bytes().strip_prefix(topic::PREFIX) {
-            Some(rest) => TopicName::from_path(rest).map(Route::Topic),
-            None => Err(Reason::NotFound.into()),
-        },
-    }
-}
-
-fn on_route(route: Route, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
+/// B3, and then what the route is for.
+fn find(head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
+    let Target::Path { path, .. } = head.target else { return Ok(Decision::Plain(Answer::new(204))) };
+    let Some((index, route, rest)) = policy.routes.find(path) else { return Err(Reason::NotFound.into()) };
     let head_only = head.method == Method::Head;
-    match (route, find_upgrade(head)) {
-        (Route::Topic(topic), Ok(())) => open(Place::Topic(topic), head, policy),
-        (Route::Topic(topic), Err(why_not)) => on_topic(topic, why_not, head, policy),
-        (Route::Echo, Ok(())) => open(Place::Echo, head, policy),
-        (Route::Echo, Err(_)) if head.method == Method::Options => {
+    match (&route.service, find_upgrade(head)) {
+        (Service::Topics, wish) => {
+            let topic = TopicName::from_path(rest.as_bytes())?;
+            match wish {
+                Ok(()) => open(Place::Topic(topic), head, policy),
+                Err(why_not) => on_topic(topic, why_not, head, policy),
+            }
+        }
+        (Service::Echo, Ok(())) => open(Place::Echo, head, policy),
+        (Service::Echo, Err(_)) if head.method == Method::Options => {
             Ok(Decision::Plain(Answer::options(ECHO_METHODS)))
         }
         // B7.
-        (Route::Echo, Err(why_not)) => Err(why_not.into()),
+        (Service::Echo, Err(why_not)) => Err(why_not.into()),
         // B8, B9, B10, B11: nothing else is spoken here, so a wish to upgrade is ignored.
-        (Route::Page, _) => read_only(head, Decision::Page { topic: None, head_only }),
-        (Route::Health { ready }, _) => read_only(head, Decision::Health { ready, head_only }),
-        (Route::Server, _) => Ok(Decision::Plain(Answer::new(204))),
+        (Service::Page, _) => read_only(head, Decision::Page { topic: None, head_only }),
+        (Service::Health { ready }, _) => read_only(head, Decision::Health { ready: *ready, head_only }),
+        (Service::Tunnel(to), _) => tunnel::pass_on(index, to, head),
     }
 }
 
@@ -286,7 +270,7 @@ fn on_topic(
 ) -> Result<Decision, Refusal> {
     let head_only = head.method == Method::Head;
     match head.method {
-        Method::Get | Method::Head => match media::preferred(head, policy.page) {
+        Method::Get | Method::Head => match media::preferred(head, shows_page(head, policy)) {
             Some(Representation::Events) => {
                 Ok(Decision::Events { topic, cors: find_cors(head, policy), head_only })
             }
@@ -302,6 +286,12 @@ fn on_topic(
             Err(Refusal::new(Reason::MethodNotAllowed).allow(TOPIC_METHODS))
         }
     }
+}
+
+/// Whether the page can be had here as a topic's representation: it knows topics by their usual path.
+fn shows_page(head: &Head<'_>, policy: &Policy) -> bool {
+    let Target::Path { path, .. } = head.target else { return false };
+    path.as_bytes().starts_with(topic::PREFIX) && policy.routes.has_page()
 }
 
 /// B7 on a topic, which can be had in other ways too. Who tried to upgrade learns what was wrong with that instead.
@@ -384,7 +374,8 @@ fn expects_continue(head: &Head<'_>) -> bool {
     head.version == Version::Http11 && head.has_token(Name::Expect, "100-continue")
 }
 
-fn is_topic_read(head: &Head<'_>) -> bool {
+fn is_topic_read(head: &Head<'_>, policy: &Policy) -> bool {
     let Target::Path { path, .. } = head.target else { return false };
-    path.as_bytes().starts_with(topic::PREFIX) && matches!(head.method, Method::Get | Method::Head)
+    let is_topic = matches!(policy.routes.find(path), Some((_, Route { service: Service::Topics, .. }, _)));
+    is_topic && matches!(head.method, Method::Get | Method::Head)
 }

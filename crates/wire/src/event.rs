@@ -8,8 +8,9 @@
 use std::fmt;
 
 use base64_simd::STANDARD;
+use memchr::memchr2;
 
-use crate::Kind;
+use crate::{Kind, copy};
 
 /// The media type of an event stream, which is always UTF-8.
 pub const STREAM_TYPE: &str = "text/event-stream";
@@ -64,12 +65,12 @@ fn data(payload: &[u8], out: &mut Vec<u8>) {
     loop {
         // The one space is the field's own: a payload's leading space comes after it and arrives.
         out.extend_from_slice(b"data: ");
-        let Some(end) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-            out.extend_from_slice(rest);
+        let Some(end) = memchr2(b'\n', b'\r', rest) else {
+            copy::append(rest, out);
             out.push(b'\n');
             return;
         };
-        out.extend_from_slice(&rest[..end]);
+        copy::append(&rest[..end], out);
         out.push(b'\n');
         let line_end = if rest[end..].starts_with(b"\r\n") { 2 } else { 1 };
         rest = &rest[end + line_end..];

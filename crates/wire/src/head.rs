@@ -3,11 +3,17 @@
 //! What comes out has one method that is known, one target in a form that goes with it, at most one host, and one
 //! certain way in which a body ends. Whatever would leave room for two readings is refused (A13 to A24).
 
+mod answer;
+mod lines;
 mod name;
 
+use std::fmt;
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 
+pub(crate) use answer::AnswerHead;
+pub(crate) use lines::Lines;
+pub use lines::One;
 pub use name::Name;
 
 use crate::body::Framing;
@@ -47,16 +53,32 @@ pub enum Method {
     Head,
     /// Publish.
     Post,
-    /// Refused everywhere.
+    /// Refused everywhere but on tunnels.
     Put,
-    /// Refused everywhere.
+    /// Refused everywhere but on tunnels.
     Delete,
     /// Ask what is possible.
     Options,
     /// Refused everywhere.
     Trace,
-    /// Refused everywhere.
+    /// Refused everywhere but on tunnels.
     Patch,
+}
+
+impl Method {
+    /// As it stands in a request line.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Delete => "DELETE",
+            Method::Options => "OPTIONS",
+            Method::Trace => "TRACE",
+            Method::Patch => "PATCH",
+        }
+    }
 }
 
 /// The version of HTTP that a request is to be understood as.
@@ -104,8 +126,7 @@ pub struct Head<'b> {
     pub host: Option<Host<'b>>,
     /// How the body ends.
     pub framing: Framing,
-    fields: &'b [httparse::Header<'b>],
-    names: &'b [Name],
+    pub(crate) lines: Lines<'b>,
 }
 
 /// Parses `bytes`, a head that [`crate::scan::Scanner`] has found complete. They are mutable because `httparse` knows
@@ -151,11 +172,12 @@ fn understand<'h>(
         _ => return Err(Reason::MethodUnknown),
     };
     let (target, authority) = understand_target(method, target)?;
-    let mut head = Head { method, target, version, host: None, framing: Framing::None, fields, names };
+    let lines = Lines::new(fields, names);
+    let mut head = Head { method, target, version, host: None, framing: Framing::None, lines };
     // RFC 9112 §3.2.2: the authority of a full URL replaces Host, which must be right all the same.
     head.host = authority.or(head.host_field()?);
-    head.framing = head.find_framing()?;
-    head.check_lists()?;
+    head.framing = lines.framing(version)?;
+    lines.check_lists()?;
     Ok(head)
 }
 
@@ -220,34 +242,27 @@ impl<'b> Head<'b> {
     /// The values of all lines of the field `name`, in order, without the whitespace around them. They are bytes: nothing
     /// says that they are UTF-8.
     pub fn values(&self, name: Name) -> impl Iterator<Item = &'b [u8]> + use<'b> {
-        self.names.iter().zip(self.fields).filter(move |line| *line.0 == name).map(|line| line.1.value)
+        self.lines.values(name)
     }
 
     /// Whether there is any line of the field `name`.
     pub fn has(&self, name: Name) -> bool {
-        self.values(name).next().is_some()
+        self.lines.has(name)
     }
 
     /// The value of the field `name`, if there is just one line of it.
     pub fn one(&self, name: Name) -> One<'b> {
-        let mut values = self.values(name);
-        match (values.next(), values.next()) {
-            (None, _) => One::Missing,
-            (Some(value), None) => One::Value(value),
-            (Some(_), Some(_)) => One::Repeated,
-        }
+        self.lines.one(name)
     }
 
     /// The members of the list field `name` over all its lines, in order and without empty ones (RFC 9110 §5.6.1).
     pub fn members(&self, name: Name) -> impl Iterator<Item = &'b [u8]> + use<'b> {
-        debug_assert!(name.is_list(), "the members of {name:?} are not bounded");
-        let members = self.values(name).flat_map(|value| value.split(|byte| *byte == b','));
-        members.map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+        self.lines.members(name)
     }
 
     /// Whether the list field `name` has the member `token` in any case.
     pub fn has_token(&self, name: Name, token: &str) -> bool {
-        self.members(name).any(|member| member.eq_ignore_ascii_case(token.as_bytes()))
+        self.lines.has_token(name, token)
     }
 
     fn host_field(&self) -> Result<Option<Host<'b>>, Reason> {
@@ -258,61 +273,6 @@ impl<'b> Head<'b> {
             One::Value(value) => Host::parse(value).map(Some).ok_or(Reason::BadHost),
         }
     }
-
-    /// RFC 9112 §6.3. A request whose end could be read in two ways is refused.
-    fn find_framing(&self) -> Result<Framing, Reason> {
-        if self.has(Name::TransferEncoding) {
-            return self.find_coding();
-        }
-        match self.one(Name::ContentLength) {
-            One::Missing => Ok(Framing::None),
-            One::Repeated => Err(Reason::ManyLengths),
-            One::Value(digits) => parse_digits(digits).map(Framing::Length).ok_or(Reason::BadLength),
-        }
-    }
-
-    fn find_coding(&self) -> Result<Framing, Reason> {
-        if self.version == Version::Http10 {
-            return Err(Reason::EncodingInHttp10);
-        }
-        if self.has(Name::ContentLength) {
-            return Err(Reason::LengthAndEncoding);
-        }
-        let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-        let codings = || self.members(Name::TransferEncoding);
-        if !codings().last().is_some_and(is_chunked)
-            || codings().filter(|coding| is_chunked(coding)).count() > 1
-        {
-            return Err(Reason::EncodingNotChunked);
-        }
-        if codings().count() > 1 {
-            return Err(Reason::EncodingUnknown);
-        }
-        Ok(Framing::Chunked)
-    }
-
-    fn check_lists(&self) -> Result<(), Reason> {
-        let mut members = [0; Name::Other as usize];
-        for (name, field) in self.names.iter().zip(self.fields).filter(|line| line.0.is_list()) {
-            let members = &mut members[*name as usize];
-            *members += 1 + field.value.iter().filter(|byte| **byte == b',').count();
-            if *members > LIST_MEMBERS_MAX {
-                return Err(Reason::ListTooLong);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How often a field that goes on one line is there.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum One<'b> {
-    /// Not at all.
-    Missing,
-    /// Once.
-    Value(&'b [u8]),
-    /// On several lines, equal or not.
-    Repeated,
 }
 
 impl<'b> Host<'b> {
@@ -341,6 +301,16 @@ impl<'b> Host<'b> {
     }
 }
 
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(self.name)?;
+        match self.port {
+            Some(port) => write!(out, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A `reg-name` of RFC 3986 §3.2.2 that is not empty. The comma is left out: it is how a proxy joins two hosts.
 fn is_name(name: &[u8]) -> bool {
     let mut bytes = name.iter();
@@ -359,7 +329,7 @@ fn is_name(name: &[u8]) -> bool {
 }
 
 /// A number of decimal digits and nothing else, not even a sign.
-fn parse_digits(digits: &[u8]) -> Option<u64> {
+pub(crate) fn parse_digits(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

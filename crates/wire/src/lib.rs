@@ -7,6 +7,7 @@
 pub mod accept;
 pub mod answer;
 pub mod body;
+mod copy;
 pub mod decide;
 pub mod deflate;
 pub mod event;
@@ -17,8 +18,10 @@ pub mod mask;
 pub mod negotiate;
 pub mod origin;
 pub mod refusal;
+pub mod route;
 pub mod scan;
 pub mod topic;
+pub mod upstream;
 pub mod utf8;
 
 /// What a message is made of, in every protocol that carries it.

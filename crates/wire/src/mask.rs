@@ -1,29 +1,35 @@
 //! Masking: payload bytes XOR a repeating key of four (RFC 6455 §5.3).
 
-/// The key as it stands at one place of a payload, spread over the widest step.
-type Wide = [u8; WIDE];
-
 /// Bytes per step: four machine words, which compilers turn into one or two vector instructions.
-const WIDE: usize = 32;
+const STEP_BYTES: usize = 32;
 
 /// Masks or unmasks `bytes`, which start `offset` bytes into their frame's payload: byte `i` of a payload meets key byte
 /// `i` mod 4, wherever in memory it lies and however much of the payload came before.
 pub fn apply(bytes: &mut [u8], key: [u8; 4], offset: usize) {
-    let wide: Wide = std::array::from_fn(|at| key[(offset.wrapping_add(at)) % 4]);
-    let (steps, rest) = bytes.as_chunks_mut::<WIDE>();
+    let key: [u8; 4] = std::array::from_fn(|at| key[offset.wrapping_add(at) % 4]);
+    let half = u32::from_ne_bytes(key);
+    // The same in both halves, so it does not matter which comes first in memory.
+    let word = u64::from(half) << 32 | u64::from(half);
+    let (steps, rest) = bytes.as_chunks_mut::<STEP_BYTES>();
     for step in steps {
-        for (byte, key) in step.iter_mut().zip(&wide) {
-            *byte ^= key;
-        }
+        apply_words(step.as_chunks_mut().0, word);
     }
     // Small messages are the common ones: what is left goes by words and only then by bytes.
-    let word = u64::from_ne_bytes([wide[0], wide[1], wide[2], wide[3], wide[4], wide[5], wide[6], wide[7]]);
-    let (words, rest) = rest.as_chunks_mut::<8>();
-    for bytes in words {
-        *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+    let (words, rest) = rest.as_chunks_mut();
+    apply_words(words, word);
+    let (halves, rest) = rest.as_chunks_mut();
+    for bytes in halves {
+        *bytes = (u32::from_ne_bytes(*bytes) ^ half).to_ne_bytes();
     }
-    for (byte, key) in rest.iter_mut().zip(&wide) {
+    for (byte, key) in rest.iter_mut().zip(key) {
         *byte ^= key;
+    }
+}
+
+#[inline]
+fn apply_words(words: &mut [[u8; 8]], key: u64) {
+    for bytes in words {
+        *bytes = (u64::from_ne_bytes(*bytes) ^ key).to_ne_bytes();
     }
 }
 

@@ -29,6 +29,7 @@ struct More {
     hint: Option<Cow<'static, str>>,
     allow: Option<&'static str>,
     retry_after: Option<u32>,
+    upgrade: Option<String>,
     vary_accept: bool,
     cors: Cors,
 }
@@ -60,6 +61,12 @@ impl Refusal {
     /// With another time than the reason's own after which to try again, in seconds.
     pub fn retry_after(mut self, seconds: u32) -> Refusal {
         self.more().retry_after = Some(seconds);
+        self
+    }
+
+    /// With the protocols that the path would switch to, where that is not `websocket` alone; for refusals with 426.
+    pub(crate) fn upgrade(mut self, protocols: String) -> Refusal {
+        self.more().upgrade = Some(protocols);
         self
     }
 
@@ -119,7 +126,8 @@ impl Refusal {
             answer = answer.field("Sec-WebSocket-Version", "13");
         }
         if self.reason.status() == 426 {
-            answer = answer.upgrade("websocket");
+            let protocols = more.upgrade.clone().map_or(Cow::Borrowed("websocket"), Cow::Owned);
+            answer = answer.upgrade(protocols);
         }
         if more.vary_accept {
             answer = answer.vary("Accept");

@@ -68,9 +68,18 @@ enum State {
     LastLf,
     /// Nothing: the head is complete.
     Complete,
+    /// The version at the start of an answer.
+    AnswerVersion,
+    StatusCode,
+    Phrase,
 }
 
 impl Scanner {
+    /// A scanner for the head of an answer: only its first line differs (docs/protocol.md H16).
+    pub(crate) fn for_answer() -> Scanner {
+        Scanner { state: State::AnswerVersion, ..Scanner::default() }
+    }
+
     /// Looks at what is new in `bytes`, which is everything received so far. `Some(length)`: the head is complete and is
     /// the first `length` bytes, the empty line at its end included.
     pub fn scan(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
@@ -112,13 +121,37 @@ impl Scanner {
                     return Err(Reason::TargetTooLong);
                 }
             }
+            State::FirstLine | State::NextLine => self.skip_lines(bytes, limits),
             State::Name => self.at = skip_token(bytes, self.at),
-            State::Value => {
-                self.at = skip_words(bytes, self.at, not_value, |byte| byte >= 0x20 && byte != 0x7f)
-            }
+            State::Value | State::Phrase => self.at = skip_value(bytes, self.at),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Passes over whole field lines, which is what most of a head is. Where a line is cut off or not as it should be, the
+    /// state is what byte by byte would have made it, and the rest is left to `step`.
+    #[inline(always)]
+    fn skip_lines(&mut self, bytes: &[u8], limits: &HeadLimits) {
+        while self.fields < limits.fields_max.min(FIELDS_MAX) {
+            let start = self.at;
+            self.at = skip_token(bytes, start);
+            if self.at == start {
+                return;
+            }
+            self.fields += 1;
+            self.state = State::Name;
+            if bytes.get(self.at) != Some(&b':') {
+                return;
+            }
+            self.state = State::Value;
+            self.at = skip_value(bytes, self.at + 1);
+            let Some(b"\r\n") = bytes.get(self.at..self.at + 2) else {
+                return;
+            };
+            self.state = State::NextLine;
+            self.at += 2;
+        }
     }
 
     /// The state after `byte`, which stands at `self.at`.
@@ -178,6 +211,11 @@ impl Scanner {
             (State::ValueLf, b'\n') => Ok(State::NextLine),
             (State::LastLf, b'\n') => Ok(State::Complete),
 
+            (State::AnswerVersion | State::StatusCode, _) => self.status(byte),
+            (State::Phrase, b'\r') => Ok(State::RequestLineLf),
+            (State::Phrase, b'\t') => Ok(State::Phrase),
+            (State::Phrase, _) => Err(Reason::BadFieldValue),
+
             (State::EmptyLineLf | State::RequestLineLf | State::ValueLf | State::LastLf, _) => {
                 Err(Reason::LoneCr)
             }
@@ -197,6 +235,24 @@ impl Scanner {
             (8, b'\r') if bytes[..self.at].ends_with(b"PRI * HTTP/2.0") => Err(Reason::Http2Preface),
             (8, b'\r') => Err(Reason::VersionNotSupported),
             _ => Err(Reason::BadVersion),
+        }
+    }
+
+    /// RFC 9112 §4: a version, one space and three digits. The space before a phrase that is empty may be missing.
+    fn status(&mut self, byte: u8) -> Result<State, Reason> {
+        let index = self.at - self.part;
+        match (self.state, index, byte) {
+            (State::AnswerVersion, 0..7, _) if byte == b"HTTP/1."[index] => Ok(State::AnswerVersion),
+            (State::AnswerVersion, 7, b'0'..=b'9') => Ok(State::AnswerVersion),
+            (State::AnswerVersion, 8, b' ') => {
+                self.part = self.at + 1;
+                Ok(State::StatusCode)
+            }
+            (State::AnswerVersion, ..) => Err(Reason::BadVersion),
+            (_, 0, b'1'..=b'5') | (_, 1 | 2, b'0'..=b'9') => Ok(State::StatusCode),
+            (_, 3, b' ') => Ok(State::Phrase),
+            (_, 3, b'\r') => Ok(State::RequestLineLf),
+            _ => Err(Reason::BadRequestLine),
         }
     }
 }
@@ -230,6 +286,10 @@ pub(crate) fn is_token_byte(byte: u8) -> bool {
 fn skip_token(bytes: &[u8], from: usize) -> usize {
     let rest = &bytes[from..];
     from + rest.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(rest.len())
+}
+
+fn skip_value(bytes: &[u8], from: usize) -> usize {
+    skip_words(bytes, from, not_value, |byte| byte >= 0x20 && byte != 0x7f)
 }
 
 /// Where the first byte at or after `from` stands that does not `pass`, eight bytes at a time: `stops` marks such bytes

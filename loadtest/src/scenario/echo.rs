@@ -1,38 +1,65 @@
-//! Echo: every connection keeps some messages in flight to `/echo` and must get each back, in order.
+//! Echo: every connection sends messages and must get each back, in order. Each keeps some on their way, or all together
+//! send so many a second. Where they come back does not matter: at the gateway, or at the far end of a tunnel.
 
-use moongate_wire::frame::Opcode;
+use std::mem;
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Extent, Place, Scenario, Turn, opcode, read_message};
-use crate::clock;
+use super::{Extent, Place, Scenario, Scene, Turn, format_of, read_message};
+use crate::clock::{self, SECOND};
 use crate::control::{Control, Progress, Stage};
-use crate::engine::Links;
-use crate::pattern::{Pattern, Stamp};
+use crate::dialect::{Format, Manner, Opening};
+use crate::pattern::{Filling, Pattern, Stamp};
 use crate::report::Part;
 use crate::verify::{Receiver, Verdict};
+
+/// Messages sent in one turn, so that what comes in is read in time.
+const TURN_MESSAGES_MAX: u32 = 256;
 
 /// What an echo run consists of.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Options {
     pub(crate) connections: u32,
-    /// Messages of a connection that are on their way at a time.
+    /// Messages of a connection that are on their way at a time, where there is no rate.
     pub(crate) depth: u32,
+    /// Open loop: so many messages a second, all connections together.
+    pub(crate) rate: Option<f64>,
     /// Bytes of a message.
     pub(crate) size: usize,
     pub(crate) text: bool,
+    pub(crate) filling: Filling,
+    pub(crate) manner: Manner,
     pub(crate) extent: Extent,
+}
+
+impl Options {
+    pub(crate) fn plan(&self) -> String {
+        let Options { connections, depth, size, .. } = self;
+        let pace = match self.rate {
+            Some(rate) => format!("{rate} messages/s"),
+            None => format!("{depth} in flight on each"),
+        };
+        format!("{connections} connections, {pace}, {size} bytes, at {}", self.manner.path)
+    }
 }
 
 /// One thread's share.
 pub(crate) struct Echo {
     options: Options,
     place: Place,
+    /// The links that are its own.
+    links: Range<u32>,
     pattern: Pattern,
     connections: Vec<Connection>,
     progress: Progress,
+    /// How many messages are on their way.
+    outstanding: u64,
     began: Option<u64>,
     /// Whether messages may still be sent.
     sending: bool,
+    /// How many were sent because their time had come.
+    paced: u64,
     message: Vec<u8>,
 }
 
@@ -44,51 +71,99 @@ struct Connection {
 }
 
 impl Echo {
-    pub(crate) fn new(options: Options, place: Place) -> Echo {
-        let pattern = Pattern::new(options.size);
+    /// For the links of these indexes.
+    pub(crate) fn new(options: Options, place: Place, links: Range<u32>) -> Echo {
+        let pattern = Pattern::new(options.size, options.filling);
+        // Other scenarios' links may come first.
+        let first = place.links - options.connections;
         let share = |number: u32| match options.extent.count {
-            Some(count) => count.saturating_sub(number.into()).div_ceil(options.connections.into()),
+            Some(count) => count.saturating_sub((number - first).into()).div_ceil(options.connections.into()),
             None => u64::MAX,
         };
-        let connections = (0..place.count())
-            .map(|index| Connection {
-                sent: 0,
-                count: share(place.number(index)),
-                receiver: Receiver::new(1),
-            })
-            .collect();
+        let connection =
+            |index| Connection { sent: 0, count: share(place.number(index)), receiver: Receiver::new(1) };
         Echo {
+            connections: links.clone().map(connection).collect(),
             options,
             place,
+            links,
             pattern,
-            connections,
             progress: Progress::default(),
+            outstanding: 0,
             began: None,
             sending: false,
+            paced: 0,
             message: Vec::new(),
         }
     }
 
-    fn send(&mut self, links: &mut Links, link: u32, now: u64) {
-        let connection = &mut self.connections[link as usize];
+    /// Sends a message that counts from `time`, if any is left to be sent.
+    fn send(&mut self, link: u32, time: u64, scene: &mut Scene<'_>) {
+        let connection = &mut self.connections[(link - self.links.start) as usize];
         if !self.sending || connection.sent == connection.count {
             return;
         }
-        let stamp = Stamp { publisher: self.place.number(link), sequence: connection.sent, time: now };
+        let stamp = Stamp { publisher: self.place.number(link), sequence: connection.sent, time };
         self.pattern.write(stamp, &mut self.message);
-        links.send(link, opcode(self.options.text), &self.message);
+        scene.links.say(link, format_of(self.options.text), &self.message);
         connection.sent += 1;
         self.progress.sent += 1;
         self.progress.due += 1;
+        self.outstanding += 1;
     }
 
-    fn fill(&mut self, links: &mut Links, now: u64) {
-        self.sending = true;
-        for link in 0..self.connections.len() as u32 {
+    /// So many are not on their way any more.
+    fn came(&mut self, count: u64) {
+        self.progress.heard += count;
+        self.outstanding = self.outstanding.saturating_sub(count);
+    }
+
+    fn fill(&mut self, scene: &mut Scene<'_>) {
+        for link in self.links.clone() {
             for _ in 0..self.options.depth {
-                self.send(links, link, now);
+                self.send(link, scene.now, scene);
             }
         }
+    }
+
+    /// Sends what is due at a rate, and says when more is.
+    fn keep_pace(&mut self, rate: f64, began: u64, scene: &mut Scene<'_>) -> u64 {
+        // Each thread has its share of the rate, as of the connections.
+        let rate = rate * self.connections.len() as f64 / f64::from(self.options.connections);
+        for _ in 0..TURN_MESSAGES_MAX {
+            let due = began + (self.paced as f64 * SECOND as f64 / rate) as u64;
+            if due > scene.now || self.is_through() {
+                return due;
+            }
+            scene.part.lag.record(scene.now - due);
+            let turn = (self.paced % self.connections.len() as u64) as u32;
+            self.send(self.links.start + turn, due, scene);
+            self.paced += 1;
+        }
+        scene.now
+    }
+
+    fn run(&mut self, scene: &mut Scene<'_>) -> Turn {
+        if self.connections.is_empty() {
+            return Turn { finished: true, ..Turn::default() };
+        }
+        let is_first = self.began.is_none();
+        let began = *self.began.get_or_insert(scene.now);
+        scene.part.first_sent.get_or_insert(began);
+        let deadline = self.options.extent.nanos.map(|nanos| began + nanos);
+        let is_over = deadline.is_some_and(|deadline| scene.now >= deadline);
+        self.sending = !is_over;
+        let mut wake_at = deadline;
+        match self.options.rate {
+            _ if is_over => {}
+            Some(rate) => {
+                let due = self.keep_pace(rate, began, scene);
+                wake_at = Some(deadline.map_or(due, |deadline| deadline.min(due)));
+            }
+            None if is_first => self.fill(scene),
+            None => {}
+        }
+        Turn { wake_at, finished: is_over || self.is_through(), settled: false }
     }
 
     fn is_through(&self) -> bool {
@@ -97,73 +172,54 @@ impl Echo {
 }
 
 impl Scenario for Echo {
-    fn path(&self, _: u32) -> String {
-        "/echo".to_owned()
+    fn opening(&self, _: u32) -> Opening {
+        self.options.manner.opening("")
     }
 
-    fn hear(
-        &mut self,
-        links: &mut Links,
-        link: u32,
-        opcode: Opcode,
-        payload: &[u8],
-        now: u64,
-        part: &mut Part,
-    ) {
+    fn hear(&mut self, link: u32, format: Format, payload: &[u8], scene: &mut Scene<'_>) {
         let number = self.place.number(link);
-        let expect = super::opcode(self.options.text);
-        // Whatever came stands for one that was sent, so that the others go on.
-        self.send(links, link, now);
-        let Some(stamp) = read_message(&self.pattern, expect, opcode, payload, part, number) else {
-            self.progress.heard += 1;
-            return;
-        };
-        let Stamp { publisher, sequence, time } = stamp;
+        let expect = format_of(self.options.text);
+        if self.options.rate.is_none() {
+            // Whatever came stands for one that was sent, so that the others go on.
+            self.send(link, clock::now(), scene);
+        }
+        let Options { manner, .. } = &self.options;
+        let read = read_message(&mut self.pattern, expect, format, payload, manner, scene.part, number);
+        let Some(Stamp { publisher, sequence, time }) = read else { return self.came(1) };
+        let faults = &mut scene.part.faults;
         if publisher != number {
-            part.faults.corrupted += 1;
-            part.faults.name(|| format!("corrupted: connection {number} heard what {publisher} said"));
+            faults.corrupted += 1;
+            faults.name(|| format!("corrupted: connection {number} heard what {publisher} said"));
             return;
         }
-        match self.connections[link as usize].receiver.hear(0, sequence) {
-            Verdict::Next => self.progress.heard += 1,
-            Verdict::Skipped(count) => self.progress.heard += 1 + count,
+        match self.connections[(link - self.links.start) as usize].receiver.hear(0, sequence) {
+            Verdict::Next => self.came(1),
+            Verdict::Skipped(count) => self.came(1 + count),
             Verdict::Late => {
-                part.faults.reordered += 1;
-                part.faults
-                    .name(|| format!("reordered: message {sequence} came late on connection {number}"));
+                faults.reordered += 1;
+                faults.name(|| format!("reordered: message {sequence} came late on connection {number}"));
             }
             Verdict::Again => {
-                part.faults.doubled += 1;
-                part.faults.name(|| format!("doubled: message {sequence} came again on connection {number}"));
+                faults.doubled += 1;
+                faults.name(|| format!("doubled: message {sequence} came again on connection {number}"));
             }
         }
-        part.latency.record(now.saturating_sub(time));
+        scene.part.latency.record(scene.now.saturating_sub(time));
     }
 
-    fn turn(&mut self, stage: Stage, links: &mut Links, control: &Control, part: &mut Part) -> Turn {
-        let mut turn = Turn::default();
-        if stage == Stage::Run {
-            let now = clock::now();
-            if self.began.is_none() {
-                self.began = Some(now);
-                part.first_sent = Some(now);
-                self.fill(links, now);
-            }
-            let deadline = self.began.zip(self.options.extent.nanos).map(|(began, nanos)| began + nanos);
-            let is_over = deadline.is_some_and(|deadline| now >= deadline);
-            self.sending = !is_over;
-            turn = Turn { wake_at: deadline, finished: is_over || self.is_through() };
-        }
-        control.add(std::mem::take(&mut self.progress));
+    fn turn(&mut self, stage: Stage, scene: &mut Scene<'_>) -> Turn {
+        let mut turn = if stage == Stage::Run { self.run(scene) } else { Turn::default() };
+        turn.settled = stage == Stage::Settle && self.outstanding == 0;
+        scene.control.add(mem::take(&mut self.progress));
         turn
     }
 
     fn report(&mut self, _: &Control, part: &mut Part) {
-        for (index, connection) in self.connections.iter().enumerate() {
+        for (index, connection) in self.links.clone().zip(&self.connections) {
             let (lost, first) = connection.receiver.lost([connection.sent].into_iter());
             part.faults.lost += lost;
             if let Some((_, sequence)) = first {
-                let number = self.place.number(index as u32);
+                let number = self.place.number(index);
                 part.faults.name(|| {
                     format!("lost: {lost} messages on connection {number}, first message {sequence}")
                 });

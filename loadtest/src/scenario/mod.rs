@@ -3,36 +3,62 @@
 pub(crate) mod echo;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+pub(crate) mod kill;
+pub(crate) mod mixed;
+pub(crate) mod storm;
 
-use moongate_wire::frame::Opcode;
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, Stage};
-use crate::engine::Links;
+use crate::dialect::{Format, Manner, Opening};
+use crate::links::Links;
 use crate::pattern::{Broken, Pattern, Stamp};
 use crate::report::Part;
 
 /// What one thread does in a run.
 pub(crate) trait Scenario: Send {
-    /// The target of the request that opens link number `number`.
-    fn path(&self, number: u32) -> String;
+    /// How link number `number` is opened.
+    fn opening(&self, number: u32) -> Opening;
 
-    /// Takes a message that came at `now`.
-    fn hear(
-        &mut self,
-        links: &mut Links,
-        link: u32,
-        opcode: Opcode,
-        payload: &[u8],
-        now: u64,
-        part: &mut Part,
-    );
+    /// Takes note that a link has opened, which was to be opened at `due`.
+    fn opened(&mut self, _link: u32, _due: u64, _scene: &mut Scene<'_>) {}
 
-    /// Speaks, after every batch of events, and adds what it has done to `control`.
-    fn turn(&mut self, stage: Stage, links: &mut Links, control: &Control, part: &mut Part) -> Turn;
+    /// Takes note that a link has ended. Whether that is to be so; if not, it is counted as a fault, or ends the run if
+    /// the link had never opened.
+    fn ended(&mut self, _link: u32, end: End<'_>, _scene: &mut Scene<'_>) -> bool {
+        matches!(end, End::Left)
+    }
+
+    /// Takes a message.
+    fn hear(&mut self, link: u32, format: Format, payload: &[u8], scene: &mut Scene<'_>);
+
+    /// Speaks, after every batch of events, and tells the others what it has done.
+    fn turn(&mut self, stage: Stage, scene: &mut Scene<'_>) -> Turn;
 
     /// At the end: what is missing.
     fn report(&mut self, control: &Control, part: &mut Part);
+}
+
+/// What a scenario plays with.
+pub(crate) struct Scene<'a> {
+    pub(crate) links: &'a mut Links,
+    /// What it shares with the other threads.
+    pub(crate) control: &'a Control,
+    /// What it finds.
+    pub(crate) part: &'a mut Part,
+    /// The time.
+    pub(crate) now: u64,
+}
+
+/// How a link has ended.
+#[derive(Copy, Clone, Debug)]
+pub(crate) enum End<'a> {
+    /// It never opened.
+    Refused(&'a str),
+    /// The server ended it.
+    Cut(&'a str),
+    /// It was to leave, and has.
+    Left,
 }
 
 /// What a turn came to.
@@ -42,6 +68,8 @@ pub(crate) struct Turn {
     pub(crate) wake_at: Option<u64>,
     /// Whether this thread has sent all that it is to send.
     pub(crate) finished: bool,
+    /// Whether, after that, it has heard all that it is to hear.
+    pub(crate) settled: bool,
 }
 
 /// How long a scenario sends: until either is reached.
@@ -59,35 +87,106 @@ pub(crate) struct Extent {
 pub(crate) enum Kind {
     /// Many hear what few say.
     Fanout(fanout::Options),
+    /// The same, and some subscribers leave and are replaced.
+    Churn(fanout::Options),
+    /// The same, and some read slowly.
+    Slow(fanout::Options),
+    /// The same, on event streams.
+    Events(fanout::Options),
+    /// All of that together, and echoes.
+    Mixed(mixed::Options),
     /// Everyone hears what they said.
     Echo(echo::Options),
+    /// The same, through a tunnel.
+    Tunnel(echo::Options),
     /// Nearly nothing is said.
     Idle(idle::Options),
+    /// Connections are opened and closed.
+    Storm(storm::Options),
+    /// All vanish at once.
+    Kill(kill::Options),
 }
 
 impl Kind {
+    /// What it is, in one line.
+    pub(crate) fn plan(&self) -> String {
+        let (name, plan) = match self {
+            Kind::Fanout(options) => ("fanout", options.plan()),
+            Kind::Churn(options) => ("churn", options.plan()),
+            Kind::Slow(options) => ("slow", options.plan()),
+            Kind::Events(options) => ("events", options.plan()),
+            Kind::Mixed(options) => ("mixed", options.plan()),
+            Kind::Echo(options) => ("echo", options.plan()),
+            Kind::Tunnel(options) => ("tunnel", options.plan()),
+            Kind::Idle(options) => ("idle", options.plan()),
+            Kind::Storm(options) => ("storm", options.plan()),
+            Kind::Kill(options) => ("kill", options.plan()),
+        };
+        format!("{name}: {plan}")
+    }
+
+    /// What the server's work is counted in.
+    pub(crate) fn unit(&self) -> &'static str {
+        match self {
+            Kind::Fanout(_)
+            | Kind::Churn(_)
+            | Kind::Slow(_)
+            | Kind::Events(_)
+            | Kind::Mixed(_)
+            | Kind::Idle(_) => "delivery",
+            Kind::Echo(_) | Kind::Tunnel(_) => "echo",
+            Kind::Storm(_) | Kind::Kill(_) => "handshake",
+        }
+    }
+
     /// How many links are spread over all threads.
     pub(crate) fn links(&self) -> u32 {
         match self {
-            Kind::Fanout(options) => options.subscribers,
-            Kind::Echo(options) => options.connections,
+            Kind::Fanout(options) | Kind::Churn(options) | Kind::Slow(options) | Kind::Events(options) => {
+                options.subscribers
+            }
+            Kind::Mixed(options) => options.fanout.subscribers + options.echo.connections,
+            Kind::Echo(options) | Kind::Tunnel(options) => options.connections,
             Kind::Idle(options) => options.connections,
+            Kind::Storm(options) => options.connections,
+            Kind::Kill(options) => options.victims + options.newcomers(),
         }
     }
 
     /// How many more the first thread has; their numbers follow on.
     pub(crate) fn publishers(&self) -> u32 {
         match self {
-            Kind::Fanout(options) => options.publishers,
-            Kind::Echo(_) | Kind::Idle(_) => 0,
+            Kind::Fanout(options) | Kind::Churn(options) | Kind::Slow(options) | Kind::Events(options) => {
+                options.publishers
+            }
+            Kind::Mixed(options) => options.fanout.publishers,
+            Kind::Echo(_) | Kind::Tunnel(_) | Kind::Idle(_) | Kind::Storm(_) | Kind::Kill(_) => 0,
+        }
+    }
+
+    /// How many of all are opened before the run begins: the first ones.
+    pub(crate) fn opened_before(&self) -> u32 {
+        match self {
+            Kind::Storm(_) => 0,
+            Kind::Kill(options) => options.victims,
+            // Those that are last open with each message.
+            Kind::Mixed(options) => self.links() + self.publishers() - options.fanout.posters,
+            _ => self.links() + self.publishers(),
         }
     }
 
     pub(crate) fn build(&self, place: Place) -> Box<dyn Scenario> {
         match self {
-            Kind::Fanout(options) => Box::new(fanout::Fanout::new(options.clone(), place)),
-            Kind::Echo(options) => Box::new(echo::Echo::new(options.clone(), place)),
+            Kind::Fanout(options) | Kind::Churn(options) | Kind::Slow(options) | Kind::Events(options) => {
+                Box::new(fanout::Fanout::new(options.clone(), place))
+            }
+            Kind::Mixed(options) => Box::new(mixed::Mixed::new(options, place)),
+            Kind::Echo(options) | Kind::Tunnel(options) => {
+                Box::new(echo::Echo::new(options.clone(), place, 0..place.count()))
+            }
             Kind::Idle(options) => Box::new(idle::Idle::new(options.clone(), place)),
+            Kind::Storm(options) => Box::new(storm::Storm::new(options.clone(), place)),
+            Kind::Kill(options) => Box::new(kill::Kill::new(options.clone(), place)),
         }
     }
 }
@@ -103,6 +202,8 @@ pub(crate) struct Place {
     pub(crate) links: u32,
     /// How many more the first thread has.
     pub(crate) publishers: u32,
+    /// Whether there is one process only.
+    pub(crate) is_alone: bool,
 }
 
 impl Place {
@@ -131,16 +232,21 @@ impl Place {
 
 /// What `payload` says, if it is one of ours and of the right kind; else it is counted and named.
 fn read_message(
-    pattern: &Pattern,
-    expect: Opcode,
-    opcode: Opcode,
+    pattern: &mut Pattern,
+    expect: Format,
+    format: Format,
     payload: &[u8],
+    manner: &Manner,
     part: &mut Part,
     receiver: u32,
 ) -> Option<Stamp> {
     let why = match pattern.read(payload) {
-        Ok(stamp) if opcode == expect => return Some(stamp),
-        Ok(_) => format!("it is {opcode:?}, not {expect:?}"),
+        Ok(stamp) if format == expect => return Some(stamp),
+        Err(_) if manner.lenient => {
+            part.found.count("messages that are none of ours", 1);
+            return None;
+        }
+        Ok(_) => format!("it is {format:?}, not {expect:?}"),
         Err(Broken::Length(bytes)) => format!("it is {bytes} bytes long"),
         Err(broken) => broken.to_string(),
     };
@@ -149,8 +255,8 @@ fn read_message(
     None
 }
 
-fn opcode(text: bool) -> Opcode {
-    if text { Opcode::Text } else { Opcode::Binary }
+fn format_of(text: bool) -> Format {
+    if text { Format::Text } else { Format::Binary }
 }
 
 #[cfg(test)]
@@ -160,7 +266,7 @@ mod tests {
     #[test]
     fn every_link_has_one_place() {
         for (links, publishers, threads) in [(10, 3, 1), (10, 3, 4), (3, 1, 4), (1, 0, 1), (0, 2, 2)] {
-            let place = |thread| Place { thread, threads, links, publishers };
+            let place = |thread| Place { thread, threads, links, publishers, is_alone: true };
             for target in 0..=links + publishers {
                 let mut numbers: Vec<u32> = (0..threads)
                     .map(place)

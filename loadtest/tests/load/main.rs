@@ -1,5 +1,8 @@
 //! The tool against a server that does everything right, and against some that do one thing wrong.
 
+mod compare;
+mod report;
+mod scenarios;
 mod server;
 
 use std::net::SocketAddr;

@@ -1,13 +1,20 @@
-//! A WebSocket server of a few lines, with a thread for each connection, that can be told to do one thing wrong.
+//! A server of a few lines, with a thread for each connection, that can be told to do one thing wrong. It speaks
+//! WebSocket, compressed where it is asked for, event streams in chunks or without, and takes messages by POST.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
-use moongate_wire::accept::Template;
-use moongate_wire::frame::{Decoder, Item, Limits, Opcode, encode, encode_close, reply_to_close};
+use moongate_wire::Kind;
+use moongate_wire::accept::accept_key;
+use moongate_wire::deflate::Deflater;
+use moongate_wire::event;
+use moongate_wire::frame::{
+    Decoder, Item, Limits, Opcode, encode, encode_close, encode_compressed, reply_to_close,
+};
 
 /// What it does wrong, with one delivery to the second connection on a topic, or to every one on `/echo`.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -23,12 +30,18 @@ pub(crate) enum Mischief {
     Corrupt,
     /// Sends text as bytes or bytes as text.
     OtherKind,
-    /// Says Close 1013 instead.
+    /// Ends the connection instead, a WebSocket by Close 1013.
     Cut,
     /// Answers every handshake 503.
     Refuse,
     /// Answers every handshake with a wrong accept key.
     WrongKey,
+    /// Answers 503 from the connection of that number on: no place is ever free again.
+    Fill,
+    /// Lets connections from that number on hear nothing until a while after their handshake was answered.
+    JoinLate,
+    /// Says a word of its own instead of nothing.
+    Chatter,
 }
 
 /// Starts a server that lives as long as the tests and does something wrong with the 20th delivery.
@@ -38,14 +51,22 @@ pub(crate) fn start(mischief: Mischief) -> SocketAddr {
 
 /// As [`start`], with the delivery of number `wrong`, counted from 1.
 pub(crate) fn start_at(wrong: u64, mischief: Mischief) -> SocketAddr {
+    start_with(wrong, mischief, false)
+}
+
+/// As [`start_at`], with event streams in chunks.
+pub(crate) fn start_with(wrong: u64, mischief: Mischief, chunked: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
-    let server = Arc::new(Server { mischief, wrong, topics: Mutex::default() });
+    let server = Arc::new(Server { mischief, wrong, chunked, topics: Mutex::default() });
     thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let server = Arc::clone(&server);
-            // The client is told by the end of its connection if anything fails here.
-            thread::spawn(move || server.serve(stream).ok());
+        for (turn, stream) in (1..).zip(listener.incoming().flatten()) {
+            // Connections begin one after the other, so that it is known which of them is the second. The client is told
+            // by the end of its connection if anything fails here.
+            if let Ok(Some(mut conversation)) = server.begin(stream, turn) {
+                let server = Arc::clone(&server);
+                thread::spawn(move || conversation.go_on(&server).ok());
+            }
         }
     });
     address
@@ -54,14 +75,25 @@ pub(crate) fn start_at(wrong: u64, mischief: Mischief) -> SocketAddr {
 struct Server {
     mischief: Mischief,
     wrong: u64,
+    /// Whether event streams come in chunks.
+    chunked: bool,
     topics: Mutex<HashMap<String, Topic>>,
 }
 
 /// Those who listen; locked while one message goes to all of them, so that there is one order.
 type Topic = Arc<Mutex<Vec<Peer>>>;
 
+/// A connection that goes on after its request was answered.
+struct Conversation {
+    stream: TcpStream,
+    path: String,
+    topic: Topic,
+    echo: Peer,
+}
+
 struct Peer {
     stream: TcpStream,
+    form: Form,
     /// Deliveries so far.
     count: u64,
     /// One that goes after the next.
@@ -70,38 +102,114 @@ struct Peer {
     wrong: Option<u64>,
 }
 
+/// How a message travels.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+enum Form {
+    Frames,
+    Compressed,
+    Events,
+    /// Events in chunks, cut where it is least convenient.
+    Chunks,
+}
+
 impl Server {
-    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+    /// Answers a request. Nothing, if that was all.
+    fn begin(&self, mut stream: TcpStream, turn: u64) -> io::Result<Option<Conversation>> {
         stream.set_nodelay(true)?;
         let head = read_head(&mut stream)?;
         let path = head.split(' ').nth(1).ok_or(io::ErrorKind::InvalidData)?.to_owned();
-        if self.mischief == Mischief::Refuse {
-            return stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\nno room here");
+        if self.mischief == Mischief::Refuse || (self.mischief == Mischief::Fill && turn >= self.wrong) {
+            stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\nno room here")?;
+            return Ok(None);
         }
-        let key = head.split("Sec-WebSocket-Key: ").nth(1).and_then(|rest| rest.as_bytes().first_chunk());
+        let topic = self.topic(&path);
+        if head.starts_with("POST ") {
+            self.take_post(stream, &head, &topic)?;
+            return Ok(None);
+        }
+        let form = match field(&head, "Sec-WebSocket-Extensions") {
+            _ if field(&head, "Accept") == Some("text/event-stream") && self.chunked => Form::Chunks,
+            _ if field(&head, "Accept") == Some("text/event-stream") => Form::Events,
+            Some(_) => Form::Compressed,
+            None => Form::Frames,
+        };
+        let answer = self.answer(&head, form)?;
+        let peer = |stream: &TcpStream, wrong| -> io::Result<Peer> {
+            Ok(Peer { stream: stream.try_clone()?, form, count: 0, held: Vec::new(), wrong })
+        };
+        let is_late = self.mischief == Mischief::JoinLate && turn >= self.wrong;
+        if is_late {
+            stream.write_all(answer.as_bytes())?;
+            thread::sleep(Duration::from_millis(100));
+        }
+        let mut echo = peer(&stream, Some(self.wrong))?;
+        // Nothing may be said before the answer, and nothing said after it may be missed.
+        let mut peers = lock(&topic);
+        if !is_late {
+            stream.write_all(answer.as_bytes())?;
+        }
+        if path != "/echo" {
+            let wrong = (peers.len() == 1).then_some(self.wrong);
+            peers.push(peer(&stream, wrong)?);
+        }
+        drop(peers);
+        if self.mischief == Mischief::Chatter {
+            echo.stream.write_all(&form.encode(Opcode::Text, b"hello, newcomer"))?;
+        }
+        Ok(Some(Conversation { stream, path, topic, echo }))
+    }
+
+    fn answer(&self, head: &str, form: Form) -> io::Result<String> {
+        let stream = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n";
+        match form {
+            Form::Events => return Ok(format!("{stream}\r\nretry: 3000\n\n")),
+            Form::Chunks => {
+                return Ok(format!("{stream}Transfer-Encoding: chunked\r\n\r\nd\r\nretry: 3000\n\n\r\n"));
+            }
+            Form::Frames | Form::Compressed => {}
+        }
+        let key = field(head, "Sec-WebSocket-Key").and_then(|key| key.as_bytes().first_chunk());
         let mut key: [u8; 24] = *key.ok_or(io::ErrorKind::InvalidData)?;
         if self.mischief == Mischief::WrongKey {
             key[0] ^= 1;
         }
-        let mut answer = Vec::new();
-        Template::new("").write(&key, None, None, &mut answer);
-        let topic = self.topic(&path);
-        if path != "/echo" {
-            let mut peers = lock(&topic);
-            let wrong = (peers.len() == 1).then_some(self.wrong);
-            peers.push(Peer { stream: stream.try_clone()?, count: 0, held: Vec::new(), wrong });
-        }
-        let mut echo =
-            Peer { stream: stream.try_clone()?, count: 0, held: Vec::new(), wrong: Some(self.wrong) };
-        stream.write_all(&answer)?;
-        self.converse(stream, &path, &topic, &mut echo)
+        let accept = String::from_utf8_lossy(&accept_key(&key)).into_owned();
+        let extensions = match form {
+            Form::Compressed => {
+                "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n"
+            }
+            _ => "",
+        };
+        Ok(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\n{extensions}\r\n"
+        ))
+    }
+
+    fn take_post(&self, mut stream: TcpStream, head: &str, topic: &Topic) -> io::Result<()> {
+        let len = field(head, "Content-Length").and_then(|len| len.parse().ok());
+        let mut body = vec![0; len.ok_or(io::ErrorKind::InvalidData)?];
+        stream.read_exact(&mut body)?;
+        let text = field(head, "Content-Type").is_some_and(|media| media.starts_with("text/"));
+        self.publish(if text { Opcode::Text } else { Opcode::Binary }, &body, topic);
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     }
 
     fn topic(&self, path: &str) -> Topic {
         Arc::clone(lock(&self.topics).entry(path.to_owned()).or_default())
     }
 
-    fn converse(&self, mut stream: TcpStream, path: &str, topic: &Topic, echo: &mut Peer) -> io::Result<()> {
+    fn publish(&self, opcode: Opcode, payload: &[u8], topic: &Topic) {
+        for peer in lock(topic).iter_mut() {
+            // One that is gone says so in its own thread.
+            let _ = peer.deliver(self.mischief, opcode, payload);
+        }
+    }
+}
+
+impl Conversation {
+    fn go_on(&mut self, server: &Server) -> io::Result<()> {
+        let Conversation { stream, path, topic, echo } = self;
         let (mut decoder, mut buffer) = (Decoder::default(), vec![0; 4096]);
         let limits = Limits { message_bytes_max: 1 << 20, fragment_overhead: 1, deflate: false };
         loop {
@@ -113,11 +221,16 @@ impl Server {
             while !input.is_empty() {
                 let step = decoder.step(input, &limits).map_err(io::Error::other)?;
                 let consumed = step.consumed;
-                match step.item {
-                    Some(Item::Text(payload)) => self.publish(Opcode::Text, &payload, path, topic, echo)?,
-                    Some(Item::Binary(payload)) => {
-                        self.publish(Opcode::Binary, &payload, path, topic, echo)?
+                let mut say = |opcode, payload: &[u8]| match path.as_str() {
+                    "/echo" => echo.deliver(server.mischief, opcode, payload),
+                    _ => {
+                        server.publish(opcode, payload, topic);
+                        Ok(())
                     }
+                };
+                match step.item {
+                    Some(Item::Text(payload)) => say(Opcode::Text, &payload)?,
+                    Some(Item::Binary(payload)) => say(Opcode::Binary, &payload)?,
                     Some(Item::Close(close)) => {
                         let mut reply = Vec::new();
                         reply_to_close(&close, &mut reply);
@@ -129,57 +242,84 @@ impl Server {
             }
         }
     }
-
-    fn publish(
-        &self,
-        opcode: Opcode,
-        payload: &[u8],
-        path: &str,
-        topic: &Topic,
-        echo: &mut Peer,
-    ) -> io::Result<()> {
-        if path == "/echo" {
-            return echo.deliver(self.mischief, opcode, payload);
-        }
-        for peer in lock(topic).iter_mut() {
-            // One that is gone says so in its own thread.
-            let _ = peer.deliver(self.mischief, opcode, payload);
-        }
-        Ok(())
-    }
 }
 
 impl Peer {
-    fn deliver(&mut self, mischief: Mischief, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
+    fn deliver(&mut self, mischief: Mischief, mut opcode: Opcode, payload: &[u8]) -> io::Result<()> {
         self.count += 1;
-        let mut frame = Vec::new();
-        encode(opcode, payload, &mut frame);
+        let mut payload = payload.to_vec();
         let is_wrong = self
             .wrong
             .is_some_and(|wrong| self.count == wrong || (self.count > wrong && mischief == Mischief::Stop));
+        let (mut times, mut hold) = (1, false);
         match mischief {
             _ if !is_wrong => {}
-            Mischief::Nothing | Mischief::Refuse | Mischief::WrongKey => {}
-            Mischief::Lose | Mischief::Stop => frame.clear(),
-            Mischief::Double => frame.extend_from_within(..),
-            Mischief::Swap => {
-                self.held = frame;
-                return Ok(());
+            Mischief::Lose | Mischief::Stop => times = 0,
+            Mischief::Double => times = 2,
+            Mischief::Swap => hold = true,
+            Mischief::Corrupt => *payload.last_mut().expect("not empty") ^= 1,
+            Mischief::OtherKind => {
+                opcode = if opcode == Opcode::Text { Opcode::Binary } else { Opcode::Text };
             }
-            Mischief::Corrupt => *frame.last_mut().expect("not empty") ^= 1,
-            Mischief::OtherKind => frame[0] ^= 3,
             Mischief::Cut => {
-                frame.clear();
-                encode_close(1013, "too slow", &mut frame);
+                let mut goodbye = Vec::new();
+                if matches!(self.form, Form::Frames | Form::Compressed) {
+                    encode_close(1013, "too slow", &mut goodbye);
+                }
+                self.stream.write_all(&goodbye)?;
+                return self.stream.shutdown(std::net::Shutdown::Both);
+            }
+            Mischief::Nothing
+            | Mischief::Refuse
+            | Mischief::WrongKey
+            | Mischief::Fill
+            | Mischief::JoinLate
+            | Mischief::Chatter => {}
+        }
+        let mut bytes = self.form.encode(opcode, &payload).repeat(times);
+        if hold {
+            self.held = bytes;
+            return Ok(());
+        }
+        bytes.append(&mut self.held);
+        self.stream.write_all(&bytes)
+    }
+}
+
+impl Form {
+    fn encode(self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
+        match self {
+            Form::Frames => encode(opcode, payload, &mut out),
+            Form::Compressed => {
+                let mut compressed = Vec::new();
+                if Deflater::default().deflate(payload, 15, &mut compressed) {
+                    encode_compressed(opcode, &compressed, &mut out);
+                } else {
+                    encode(opcode, payload, &mut out);
+                }
+            }
+            Form::Events => event::encode(1, 1, kind, payload, &mut out),
+            Form::Chunks => {
+                for part in Form::Events.encode(opcode, payload).chunks(40) {
+                    out.extend_from_slice(format!("{:X}\r\n", part.len()).as_bytes());
+                    out.extend_from_slice(part);
+                    out.extend_from_slice(b"\r\n");
+                }
             }
         }
-        frame.append(&mut self.held);
-        self.stream.write_all(&frame)
+        out
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no thread panics with it")
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
+    fields.find_map(|(field, value)| (field == name).then_some(value))
 }
 
 fn read_head(stream: &mut TcpStream) -> io::Result<String> {

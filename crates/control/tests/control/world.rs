@@ -102,7 +102,11 @@ struct Shard {
 impl Shard {
     fn live(self, port: ShardPort, gong: &Gong, topics: &[&str]) {
         let Shard { heard, empty, stalled, topics_max } = self;
-        let outbox = OutboxLimits { outbox_bytes_max: 1 << 20, policy: OutboxPolicy::Cut };
+        let outbox = OutboxLimits {
+            outbox_bytes_max: 1 << 20,
+            policy: OutboxPolicy::Cut,
+            slow_reader_timeout: Duration::from_millis(200),
+        };
         let config = moongate_hub::Config { topics_max, topic_linger: Duration::from_secs(60), outbox };
         let mut hub = Hub::new(&config, Recorder(heard), port, Meter::default(), 77);
         let mut draining = false;
@@ -130,7 +134,7 @@ impl Shard {
                         hub.announced(topics.len());
                         draining = true;
                     }
-                    Command::Leave => {}
+                    Command::Leave | Command::Upstreams(_) => {}
                     Command::Stop => return,
                 }
             }

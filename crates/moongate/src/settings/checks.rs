@@ -14,6 +14,7 @@ pub(super) fn across(settings: &Settings) -> Vec<Problem> {
         publishing_is_confirmed,
         control_is_guarded,
         addresses_differ,
+        routes_are_said_once,
     ];
     checks.iter().filter_map(|check| check(settings)).map(Problem).collect()
 }
@@ -73,4 +74,17 @@ fn addresses_differ(settings: &Settings) -> Option<String> {
         .enumerate()
         .find_map(|(at, address)| fixed[..at].contains(address).then_some(*address))?;
     Some(format!("MOONGATE_LISTEN and MOONGATE_CONTROL: saw {twice} twice, wants each address once"))
+}
+
+fn routes_are_said_once(settings: &Settings) -> Option<String> {
+    settings.routes_wanted.as_ref()?;
+    let (name, line) = match (settings.echo_wanted, settings.page_wanted) {
+        (Some(_), _) => ("MOONGATE_ECHO", "/echo echo"),
+        (_, Some(_)) => ("MOONGATE_PAGE", "/ page"),
+        (None, None) => return None,
+    };
+    Some(format!(
+        "{name}: set together with MOONGATE_ROUTES, which replaces it; wants it unset, and where it was to be on \
+         {line:?} among the routes"
+    ))
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use super::kind::Kind;
 use super::table::{GROUPS, Setting};
 use super::{FILE_SUFFIX, PREFIX};
 
@@ -64,17 +63,18 @@ A name that begins with `MOONGATE_` and is not listed here is a warning with the
 ";
 
 const MARKDOWN_TAIL: &str = "
-## Secrets
+## Files
 
-A secret can stand in a file instead: its twin with `_FILE` at the end, such as `MOONGATE_CONTROL_TOKEN_FILE`, names it.
-A newline at the file's end does not count. Setting both is an error. Secrets appear in no log and in no error.
+A secret or a table of routes can stand in a file instead: the setting's twin with `_FILE` at the end, such as
+`MOONGATE_CONTROL_TOKEN_FILE`, names it. A newline at the file's end does not count. Setting both is an error. Secrets
+appear in no log and in no error.
 ";
 
 fn markdown_row(setting: &Setting, out: &mut String) {
     let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
     let doc = cell(setting.doc);
     let wants = cell(&setting.kind.wants());
-    let twin = if setting.kind.is_secret() { "<br>or its `_FILE` twin" } else { "" };
+    let twin = if setting.kind.has_twin() { "<br>or its `_FILE` twin" } else { "" };
     write_into(out, format_args!("| `{PREFIX}{}`{twin} | {default} | {doc} | {wants} |\n", setting.name));
 }
 
@@ -94,9 +94,9 @@ fn cell(text: &str) -> String {
 
 /// A setting's name in help, with its default.
 fn title(setting: &Setting) -> String {
-    let twin = match setting.kind {
-        Kind::Secret { .. } => format!(", {PREFIX}{}{FILE_SUFFIX}", setting.name),
-        _ => String::new(),
+    let twin = match setting.kind.has_twin() {
+        true => format!(", {PREFIX}{}{FILE_SUFFIX}", setting.name),
+        false => String::new(),
     };
     let default = if setting.default.is_empty() { "unset" } else { setting.default };
     format!("{PREFIX}{}{twin} [{default}]", setting.name)

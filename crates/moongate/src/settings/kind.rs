@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use moongate_wire::origin::{Origin, Origins};
+use moongate_wire::route::Routes;
 use tracing_subscriber::filter::Targets;
 
 use super::{Secret, Settings, value};
@@ -47,6 +48,8 @@ pub(super) enum Kind {
     Origins { place: Place<Origins> },
     /// What to log: a level, or levels by target.
     Filter { place: Place<Targets> },
+    /// A table of routes, or nothing.
+    Routes { place: Place<Option<Routes>> },
     /// Something nobody else may see.
     Secret { place: Place<Option<Secret>> },
 }
@@ -89,6 +92,7 @@ impl Kind {
             }
             Kind::Origins { place } => *place(settings) = Origins::parse(text).ok()?,
             Kind::Filter { place } => *place(settings) = value::log_filter(text)?,
+            Kind::Routes { place } => *place(settings) = Some(Routes::parse(text).ok()?),
             Kind::Secret { place } => *place(settings) = Some(Secret::new(value::secret(text)?)),
         }
         Some(())
@@ -126,8 +130,31 @@ impl Kind {
                 "off, error, warn, info, debug or trace, for all or by part, such as info,moongate_gate=debug"
                     .into()
             }
+            Kind::Routes { .. } => {
+                "routes, such as /topics/* topics; /chat/* tunnel app.internal:3000; / page".into()
+            }
             Kind::Secret { .. } => "1 to 4096 visible ASCII characters without blanks".into(),
         }
+    }
+
+    /// What is wrong with `text`, where more can be said than what was wanted.
+    pub(super) fn explain(&self, text: &str) -> Vec<String> {
+        match self {
+            Kind::Routes { .. } => {
+                Routes::parse(text).err().into_iter().flatten().map(|error| error.to_string()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether the value can stand in a file, named by the setting's twin with `_FILE` at the end.
+    pub(super) fn has_twin(&self) -> bool {
+        matches!(self, Kind::Secret { .. } | Kind::Routes { .. })
+    }
+
+    /// What such a file holds, for error texts.
+    pub(super) fn content(&self) -> &'static str {
+        if self.is_secret() { "the secret" } else { "routes" }
     }
 
     /// Whether the value must never be shown.

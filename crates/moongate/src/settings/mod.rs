@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use moongate_sys::DriverKind;
 use moongate_wire::origin::{Origin, Origins};
+use moongate_wire::route::Routes;
 use tracing_subscriber::filter::Targets;
 
 use table::Setting;
@@ -28,14 +29,14 @@ pub(crate) use doc::{help, markdown};
 /// What every name of ours begins with.
 const PREFIX: &str = "MOONGATE_";
 
-/// What the name of a secret's twin ends with: the path of a file that holds the secret.
+/// What the name of a setting's twin ends with: the path of a file that holds the value.
 const FILE_SUFFIX: &str = "_FILE";
 
 /// How much of a wrong value is quoted back, in characters.
 const QUOTED_CHARS_MAX: usize = 80;
 
-/// How large a secret's file may be, in bytes.
-const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// How large the file of a secret or of routes may be, in bytes.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
 
 /// Every setting, parsed. `default()` is the blank sheet; [`Settings::defaults`] is what an empty environment gives.
 ///
@@ -57,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) message_bytes_max: usize,
     pub(crate) outbox_bytes_max: usize,
     pub(crate) outbox_policy: OutboxPolicy,
+    pub(crate) slow_reader_timeout: Duration,
     pub(crate) send_unsent_bytes_max: usize,
     pub(crate) publish_window_bytes: usize,
     /// `None`: the machine decides.
@@ -82,6 +84,9 @@ pub(crate) struct Settings {
     pub(crate) recv_buffer_size: usize,
     pub(crate) log: Targets,
     pub(crate) log_format: LogFormat,
+    pub(crate) upstream_refresh: Duration,
+    pub(crate) tunnel_buffer_bytes_max: usize,
+    routes_wanted: Option<Routes>,
     anonymous_wanted: Option<Anonymous>,
     echo_wanted: Option<bool>,
     page_wanted: Option<bool>,
@@ -109,14 +114,24 @@ impl Settings {
         self.anonymous_wanted.unwrap_or(convenient)
     }
 
-    /// Whether `/echo` is served.
-    pub(crate) fn echo(&self) -> bool {
-        self.echo_wanted.unwrap_or_else(|| self.on_loopback_only())
+    /// Which path leads to what.
+    pub(crate) fn routes(&self) -> Routes {
+        let routes = self.routes_wanted.clone().unwrap_or_else(|| self.usual_routes());
+        if self.health { routes.with_health() } else { routes }
     }
 
-    /// Whether the page is served.
-    pub(crate) fn page(&self) -> bool {
-        self.page_wanted.unwrap_or_else(|| self.on_loopback_only())
+    /// Those without a table.
+    fn usual_routes(&self) -> Routes {
+        let convenient = self.on_loopback_only();
+        Routes::usual(self.echo_wanted.unwrap_or(convenient), self.page_wanted.unwrap_or(convenient))
+    }
+
+    /// What would be served without a table of routes, and is not with it.
+    pub(crate) fn routes_gone(&self) -> Vec<String> {
+        let routes = self.routes();
+        let usual = self.usual_routes();
+        let gone = usual.iter().filter(|route| !routes.iter().any(|there| there == *route));
+        gone.map(ToString::to_string).collect()
     }
 }
 
@@ -211,13 +226,13 @@ pub(crate) fn load(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
         let Some(text) = take(setting, &mut ours, &mut loaded.problems) else { continue };
         let mut alone = defaults.clone();
         if setting.kind.apply(&mut alone, &text).is_none() {
-            loaded.problems.push(wrong_value(setting, &text));
+            loaded.problems.extend(wrong_value(setting, &text));
             continue;
         }
         // Applied a second time, now among the others; it cannot fail where it did not fail alone.
         let _ = setting.kind.apply(&mut loaded.settings, &text);
         if alone != defaults {
-            let shown = if setting.kind.is_secret() { "(secret)".to_owned() } else { text };
+            let shown = if setting.kind.is_secret() { "(secret)".to_owned() } else { one_line(&text) };
             loaded.differing.push((format!("{PREFIX}{}", setting.name), shown));
         }
     }
@@ -238,14 +253,14 @@ fn ours(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Vec<(Strin
     ours
 }
 
-/// Takes what is set for `setting` out of `ours`: its own variable, or for a secret the content of its file.
+/// Takes what is set for `setting` out of `ours`: its own variable, or the content of its twin's file.
 fn take(
     setting: &Setting,
     ours: &mut Vec<(String, OsString)>,
     problems: &mut Vec<Problem>,
 ) -> Option<String> {
     let direct = take_text(setting.name, ours, problems);
-    if !setting.kind.is_secret() {
+    if !setting.kind.has_twin() {
         return direct;
     }
     let twin = format!("{}{FILE_SUFFIX}", setting.name);
@@ -258,13 +273,12 @@ fn take(
             )));
             None
         }
-        (None, Some(path)) => match read_secret(&path) {
-            Ok(secret) => Some(secret),
+        (None, Some(path)) => match read_file(&path) {
+            Ok(text) => Some(text),
             Err(error) => {
-                let path = quoted(&path);
-                problems.push(Problem(format!(
-                    "{PREFIX}{twin}: saw {path}, wants a file with the secret: {error}"
-                )));
+                let (path, what) = (quoted(&path), setting.kind.content());
+                problems
+                    .push(Problem(format!("{PREFIX}{twin}: saw {path}, wants a file with {what}: {error}")));
                 None
             }
         },
@@ -284,15 +298,14 @@ fn take_text(name: &str, ours: &mut Vec<(String, OsString)>, problems: &mut Vec<
     }
 }
 
-/// The content of a secret's file without the newline that editors and `echo` put at its end.
-fn read_secret(path: &str) -> Result<String, String> {
+/// The content of a file without the newline that editors and `echo` put at its end.
+fn read_file(path: &str) -> Result<String, String> {
     let mut text = String::new();
-    let read =
-        File::open(path).and_then(|file| file.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text));
+    let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text));
     match read {
         // The error's own text names neither path nor content.
         Err(error) => Err(error.to_string()),
-        Ok(length) if length as u64 > SECRET_FILE_BYTES_MAX => Err("it is too large to be one".to_owned()),
+        Ok(length) if length as u64 > FILE_BYTES_MAX => Err("it is too large to be one".to_owned()),
         Ok(_) => {
             let text = text.strip_suffix('\n').unwrap_or(&text);
             let text = text.strip_suffix('\r').unwrap_or(text);
@@ -301,9 +314,13 @@ fn read_secret(path: &str) -> Result<String, String> {
     }
 }
 
-fn wrong_value(setting: &Setting, text: &str) -> Problem {
+fn wrong_value(setting: &Setting, text: &str) -> Vec<Problem> {
+    let explained = setting.kind.explain(text);
+    if !explained.is_empty() {
+        return explained.iter().map(|spot| Problem(format!("{PREFIX}{}: {spot}", setting.name))).collect();
+    }
     let saw = if setting.kind.is_secret() { "something else".to_owned() } else { quoted(text) };
-    Problem(format!("{PREFIX}{}: saw {saw}, wants {}", setting.name, setting.kind.wants()))
+    vec![Problem(format!("{PREFIX}{}: saw {saw}, wants {}", setting.name, setting.kind.wants()))]
 }
 
 /// The value is not shown: under a misspelt name it may be a secret.
@@ -315,8 +332,14 @@ fn unknown_name(name: &str) -> String {
 
 /// The names a setting goes by, without the prefix.
 fn names_of(setting: &Setting) -> Vec<String> {
-    let twin = setting.kind.is_secret().then(|| format!("{}{FILE_SUFFIX}", setting.name));
+    let twin = setting.kind.has_twin().then(|| format!("{}{FILE_SUFFIX}", setting.name));
     std::iter::once(setting.name.to_owned()).chain(twin).collect()
+}
+
+/// `text` for one line of a log.
+fn one_line(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 /// `text` as it can be shown on a terminal, in quotes and not too long.

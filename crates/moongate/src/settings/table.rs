@@ -49,6 +49,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { title: "Where it listens", settings: LISTENING },
     Group { title: "Who may", settings: ENTITLEMENT },
     Group { title: "What it serves beside topics", settings: SERVING },
+    Group { title: "Routes and upstreams", settings: ROUTES },
     Group { title: "Compression", settings: COMPRESSION },
     Group { title: "Control listener", settings: CONTROL },
     Group { title: "Limits", settings: LIMITS },
@@ -128,6 +129,40 @@ const SERVING: &[Setting] = &[
     },
 ];
 
+const ROUTES: &[Setting] = &[
+    Setting {
+        name: "ROUTES",
+        kind: Kind::Routes { place: |settings| &mut settings.routes_wanted },
+        default: "",
+        doc: "Which path leads to what: routes such as `/chat/* tunnel app.internal:3000`, parted by `;` or line ends, \
+              of which the first that matches decides. It replaces what is served without it (`/topics/* topics; /echo \
+              echo; / page`, the last two as `MOONGATE_ECHO` and `MOONGATE_PAGE` say), so these two cannot be set \
+              beside it; `MOONGATE_HEALTH` still decides about health. Recipes are in `docs/tunnels.md`.",
+    },
+    Setting {
+        name: "UPSTREAM_REFRESH",
+        kind: Kind::Time {
+            least: millis(1_000),
+            most: minutes(60),
+            place: |settings| &mut settings.upstream_refresh,
+        },
+        default: "10s",
+        doc: "How often the names of upstreams are resolved anew. Connections that are open stay as they are.",
+    },
+    Setting {
+        name: "TUNNEL_BUFFER_BYTES_MAX",
+        kind: Kind::Size {
+            least: 4 * KIB,
+            most: GIB,
+            place: |settings| &mut settings.tunnel_buffer_bytes_max,
+        },
+        default: "128KiB",
+        doc: "How much a tunnel holds, each way, that one side has sent and the other has not taken. At the limit the \
+              side that sends is not read until half of it has gone; what the kernel has received by then still comes, at \
+              most all of a shard's receive buffers.",
+    },
+];
+
 const COMPRESSION: &[Setting] = &[
     Setting {
         name: "DEFLATE",
@@ -178,7 +213,7 @@ const LIMITS: &[Setting] = &[
         name: "CONNECTIONS_MAX",
         kind: Kind::Count { least: 1, most: 16_777_216, place: |settings| &mut settings.connections_max },
         default: "100_000",
-        doc: "How many connections there may be. One more is answered 503. Each shard has an equal share, and since the \
+        doc: "How many connections there may be; a tunnel takes two. One more is answered 503. Each shard has an equal share, and since the \
               kernel spreads connections by their hash, one may be full a little before the others. A share cannot \
               exceed the hard limit of open files (`ulimit -Hn`) less 256 to spare, and with any driver but `uring` all shards share \
               that limit; the start log says where it \
@@ -303,6 +338,18 @@ const TIMES: &[Setting] = &[
         },
         default: "5s",
         doc: "How long a peer may take to answer a Close, or to read a last answer. Then the connection is reset.",
+    },
+    Setting {
+        name: "SLOW_READER_TIMEOUT",
+        kind: Kind::Time {
+            least: millis(0),
+            most: minutes(1),
+            place: |settings| &mut settings.slow_reader_timeout,
+        },
+        default: "200ms",
+        doc: "How long a subscriber with more than half of `MOONGATE_OUTBOX_BYTES_MAX` waiting may read nothing before \
+              publishers of its topic do not wait for it any more, and `MOONGATE_OUTBOX_POLICY` decides. More makes loss \
+              rarer, and a reader that stops is noticed by the others for longer.",
     },
     Setting {
         name: "TCP_USER_TIMEOUT",

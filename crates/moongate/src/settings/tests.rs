@@ -61,6 +61,7 @@ fn an_empty_environment_gives_the_defaults() {
     assert_eq!(defaults.ping_interval, Duration::from_secs(25));
     assert_eq!(defaults.pong_timeout, Duration::from_secs(20));
     assert_eq!(defaults.close_timeout, Duration::from_secs(5));
+    assert_eq!(defaults.slow_reader_timeout, Duration::from_millis(200));
     assert_eq!(defaults.tcp_user_timeout, Duration::from_secs(30));
     assert_eq!(defaults.drain_delay, Duration::from_secs(5));
     assert_eq!(defaults.drain_timeout, Duration::from_secs(20));
@@ -98,7 +99,7 @@ fn each_kind_reads_its_values() {
     assert_eq!(settings(&[("MOONGATE_PING_INTERVAL", "250ms")]).ping_interval, Duration::from_millis(250));
     assert_eq!(settings(&[("MOONGATE_DRAIN_DELAY", "0")]).drain_delay, Duration::ZERO);
     assert!(!settings(&[("MOONGATE_PIN", "off")]).pin);
-    assert!(!settings(&[("MOONGATE_ECHO", "0")]).echo());
+    assert!(settings(&[("MOONGATE_ECHO", "0")]).routes().find("/echo").is_none());
     assert_eq!(
         settings(&[("MOONGATE_OUTBOX_POLICY", "drop-oldest")]).outbox_policy,
         OutboxPolicy::DropOldest
@@ -242,7 +243,9 @@ fn what_must_fit_together() {
 fn loopback_decides_what_is_convenient() {
     let check = |listen: &str, expect: (bool, bool, Anonymous)| {
         let settings = settings(&[("MOONGATE_LISTEN", listen)]);
-        assert_eq!((settings.echo(), settings.page(), settings.anonymous()), expect, "{listen}");
+        let routes = settings.routes();
+        let has_echo = routes.find("/echo").is_some();
+        assert_eq!((has_echo, routes.has_page(), settings.anonymous()), expect, "{listen}");
     };
     check("127.0.0.1:8080", (true, true, Anonymous::Publish));
     check("127.1.2.3:8080,[::1]:8080", (true, true, Anonymous::Publish));
@@ -251,9 +254,9 @@ fn loopback_decides_what_is_convenient() {
 
     let wanted =
         settings(&[("MOONGATE_LISTEN", "0.0.0.0:1"), ("MOONGATE_ECHO", "on"), ("MOONGATE_PAGE", "on")]);
-    assert!(wanted.echo() && wanted.page());
+    assert!(wanted.routes().find("/echo").is_some() && wanted.routes().has_page());
     let refused = settings(&[("MOONGATE_ANONYMOUS", "subscribe"), ("MOONGATE_PAGE", "off")]);
-    assert!(!refused.page() && refused.anonymous() == Anonymous::Subscribe);
+    assert!(!refused.routes().has_page() && refused.anonymous() == Anonymous::Subscribe);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod scripted;
 mod socket;
 mod squeezed;
 mod stream;
+mod tunnel;
 
 pub use deflate::Offer;
 pub use poster::{Poster, PosterPlan};
@@ -15,6 +16,7 @@ pub use scripted::{Expect, Scripted, rude};
 pub use socket::{Leave, Place, Socket, SocketPlan};
 pub use squeezed::rude_squeezed;
 pub use stream::{Stream, StreamPlan};
+pub use tunnel::{Caller, Manner, TunnelPlan, Upstream, Way};
 
 use std::time::Duration;
 
@@ -74,8 +76,13 @@ pub trait Client {
     /// Bytes came.
     fn hear(&mut self, bytes: &[u8], hands: &mut Hands<'_>);
 
-    /// Nothing more will come. The wire is closed after that.
+    /// Nothing more will come. The wire is closed after that, or when it no longer goes on.
     fn end(&mut self, end: End, hands: &mut Hands<'_>);
+
+    /// Whether it still has something to say, though nothing more will come.
+    fn goes_on(&self) -> bool {
+        false
+    }
 
     /// The world has calmed down: what was said has arrived.
     fn settle(&mut self, _hands: &mut Hands<'_>) {}

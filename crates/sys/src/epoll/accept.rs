@@ -24,7 +24,7 @@ const ACCEPTS_MAX: usize = 64;
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// What is told of a connection: all of it, once, when it changes.
-const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
+pub(super) const INTEREST: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::PRI)
     .union(epoll::EventFlags::OUT)

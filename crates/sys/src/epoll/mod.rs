@@ -1,12 +1,14 @@
 //! The driver on epoll, for where io_uring is forbidden: sockets that do not wait, and one epoll that tells when they
 //! could go on. It has no unsafe code.
 //!
-//! A connection's life runs through the files in this order: [`accept`] takes it into a slot, [`receive`] leases its
+//! A connection's life runs through the files in this order: [`accept`] takes it into a slot or
+//! [`connect`] makes it, [`receive`] leases its
 //! bytes, [`send`] carries its chains, [`close`] ends it. Everything is watched edge-triggered and once for its life, so
 //! nothing but reads and writes has to be said to the kernel; what it told is kept in the [`slots`].
 
 mod accept;
 mod close;
+mod connect;
 mod receive;
 mod send;
 mod slots;
@@ -16,7 +18,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use moongate_io::{Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Time};
+use moongate_io::{Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::Errno;
@@ -28,8 +30,10 @@ use crate::listener::Listener;
 use crate::machine::{self, RandomPool};
 use crate::pool::Pool;
 use crate::probe::{Feature, Missing};
+use crate::socket::SocketOptions;
 use crate::uring::SetupError;
 use accept::Acceptors;
+use connect::Connects;
 use receive::Receivers;
 use slots::Slots;
 
@@ -53,6 +57,8 @@ pub struct EpollConfig {
     pub slots: u32,
     /// The CPU to keep the calling thread on, if any.
     pub cpu: Option<usize>,
+    /// Options of sockets that connect.
+    pub outbound: SocketOptions,
 }
 
 /// The driver on epoll.
@@ -61,6 +67,7 @@ pub struct Epoll {
     ready: Vec<epoll::Event>,
     slots: Slots,
     acceptors: Acceptors,
+    connects: Connects,
     receivers: Receivers,
     chains: Chains,
     /// Connections whose sends are to be tried at the next wait.
@@ -126,6 +133,7 @@ impl Epoll {
             ready: Vec::with_capacity(BATCH),
             slots: Slots::default(),
             acceptors,
+            connects: Connects::new(config.outbound.clone()),
             receivers: Receivers::new(Pool::new(config.recv_buffers, config.recv_buffer_size)),
             chains: Chains::default(),
             sending: Vec::new(),
@@ -179,6 +187,9 @@ impl Epoll {
     }
 
     fn changed(&mut self, conn: ConnId, flags: EventFlags) {
+        if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
+            self.connect_if_connecting(conn);
+        }
         // A send that failed says why; a read after it may find no more than an end.
         if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
             self.try_to_send(conn);
@@ -215,6 +226,14 @@ impl Driver for Epoll {
         self.stop_accepting(listener);
     }
 
+    fn connect(&mut self, ticket: Ticket, remote: &Remote) {
+        self.start_connecting(ticket, remote);
+    }
+
+    fn cancel_connect(&mut self, ticket: Ticket) {
+        self.stop_connecting(ticket);
+    }
+
     fn recv(&mut self, conn: ConnId) {
         self.start_receiving(conn);
     }
@@ -245,6 +264,7 @@ impl Driver for Epoll {
 
     fn wait(&mut self, timeout: Option<Duration>, budget: usize, events: &mut Vec<Event>) {
         self.clock.wait_begins();
+        self.receivers.pool.reclaim();
         self.send_all();
         self.look(self.may_sleep(timeout));
         self.short_of_memory = false;
@@ -258,6 +278,10 @@ impl Driver for Epoll {
 
     fn bytes<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8] {
         self.receivers.pool.bytes(lease)
+    }
+
+    fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease> {
+        self.receivers.pool.keep(lease)
     }
 
     fn release(&mut self, lease: Lease) {

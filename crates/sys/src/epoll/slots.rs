@@ -49,11 +49,13 @@ pub(super) enum Readable {
     ToTheEnd,
 }
 
-/// Whether the connection's FIN has been asked for or sent.
+/// Whether the connection can be written to, and whether its FIN has been asked for or sent.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub(super) enum Writing {
     #[default]
     Open,
+    /// There is no connection yet.
+    Connecting,
     /// FIN follows the send under way.
     Ending,
     /// FIN is out, or can never be sent.

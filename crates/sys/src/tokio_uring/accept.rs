@@ -18,6 +18,7 @@ use tokio_uring::net::{TcpListener, TcpStream};
 
 use super::Core;
 use super::operation;
+use super::stream::Stream;
 use crate::listener::Listener;
 
 /// How many accepts one listener has under way at most.
@@ -127,6 +128,11 @@ impl Acceptors {
         self.resting.filter(|_| self.listeners.iter().any(|entry| entry.ready))
     }
 
+    /// How many accepts are under way.
+    pub(super) fn under_way(&self) -> u32 {
+        self.under_way
+    }
+
     /// The next listener in turn that somebody waits for, if there is any.
     fn next(&mut self) -> Option<ListenerId> {
         for _ in 0..self.listeners.len() {
@@ -196,7 +202,7 @@ impl Core {
             return;
         }
         self.acceptors.resting = None;
-        while self.slots.used() + self.acceptors.under_way < self.capacity {
+        while self.has_room() {
             let Some(listener) = self.acceptors.next() else { return };
             let entry = &mut self.acceptors.listeners[usize::from(listener.0)];
             let open = entry.open.as_ref().expect("a listener stays until its queue is empty");
@@ -213,7 +219,7 @@ impl Core {
         self.acceptors.under_way -= 1;
         match outcome {
             Ok((stream, peer)) => {
-                let conn = self.slots.occupy(stream);
+                let conn = self.slots.occupy(Stream::Tcp(stream));
                 self.told.push_back(Event::Accepted { conn, listener, peer });
             }
             Err(error) => self.accept_failed(&error),

@@ -1,7 +1,6 @@
 //! A connection goes: it is shut down, which ends its operations, and closed when the last of them has completed (N1, N3).
 
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, BorrowedFd};
 
 use moongate_io::{ConnId, Event, Inbound};
 use rustix::net::connect_unspec;
@@ -28,10 +27,8 @@ impl Core {
     pub(super) fn reset(&mut self, conn: ConnId) {
         let Some(slot) = self.slots.open(conn) else { return };
         let stream = slot.stream.as_ref().expect("an open connection has a stream");
-        // SAFETY: the stream is open as long as it is borrowed.
-        let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-        // It fails only where there is no connection any more.
-        let _ = connect_unspec(socket);
+        // It fails only where there is no connection any more, and on Unix sockets, which know no RST.
+        let _ = connect_unspec(stream);
         self.start_closing(conn);
     }
 

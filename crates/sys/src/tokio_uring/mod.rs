@@ -4,17 +4,20 @@
 //! something has happened. Between waits operations are only collected. Each is a future in one set, which brings back
 //! what it owned when it completes; no tasks, no channels.
 //!
-//! A connection's life runs through the files in this order: [`accept`] takes it into a slot, [`receive`] leases its
+//! A connection's life runs through the files in this order: [`accept`] takes it into a slot or
+//! [`connect`] makes it, [`receive`] leases its
 //! bytes, [`send`] carries its chains, [`close`] waits for its last operation. Under them lie the [`operation`]s and the
 //! [`slots`].
 
 mod accept;
 mod close;
+mod connect;
 mod operation;
 mod probe;
 mod receive;
 mod send;
 mod slots;
+mod stream;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -25,7 +28,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
-use moongate_io::{Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Time};
+use moongate_io::{Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_uring::Runtime;
@@ -36,8 +39,10 @@ use crate::listener::Listener;
 use crate::machine::{self, RandomPool};
 use crate::pool::Pool;
 use crate::probe::{Feature, Missing};
+use crate::socket::SocketOptions;
 use crate::uring::SetupError;
 use accept::Acceptors;
+use connect::Connects;
 use operation::{Done, Operation};
 use receive::Receivers;
 use slots::Slots;
@@ -69,6 +74,8 @@ pub struct TokioUringConfig {
     pub slots: u32,
     /// The CPU to keep the calling thread on, if any.
     pub cpu: Option<usize>,
+    /// Options of sockets that connect.
+    pub outbound: SocketOptions,
 }
 
 /// The driver on `tokio-uring`. It belongs to the thread that built it.
@@ -83,6 +90,7 @@ struct Core {
     operations: FuturesUnordered<Operation>,
     slots: Slots,
     acceptors: Acceptors,
+    connects: Connects,
     receivers: Receivers,
     /// What has happened and was not told yet.
     told: VecDeque<Event>,
@@ -121,6 +129,7 @@ impl TokioUring {
             operations: FuturesUnordered::new(),
             slots: Slots::default(),
             acceptors,
+            connects: Connects::new(config.outbound.clone()),
             receivers: Receivers::new(Pool::new(config.recv_buffers, config.recv_buffer_size)),
             told: VecDeque::new(),
             bell,
@@ -162,12 +171,17 @@ impl TokioUring {
 }
 
 impl Core {
+    /// Whether one more slot can be taken: those that operations will fill are spoken for.
+    fn has_room(&self) -> bool {
+        self.slots.used() + self.acceptors.under_way() + self.connects.under_way() < self.capacity
+    }
+
     /// How long to sleep at most, for the caller's affairs and the driver's own.
     fn may_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
         if !self.told.is_empty() {
             return Some(Duration::ZERO);
         }
-        let accepting = self.acceptors.wants_to_wake().filter(|_| self.slots.used() < self.capacity);
+        let accepting = self.acceptors.wants_to_wake().filter(|_| self.has_room());
         let accepting = accepting.map(|moment| moment.since(self.clock.now));
         [timeout, accepting].into_iter().flatten().min()
     }
@@ -193,6 +207,7 @@ impl Core {
                 self.accepted(listener, outcome);
                 self.accept_again();
             }
+            Done::Connected { ticket } => self.connected(ticket),
             Done::Scouted { conn, outcome, scout } => self.scouted(conn, outcome, scout),
             Done::Filled { conn, outcome, taken } => self.filled(conn, outcome, taken),
             Done::Written { conn, outcome, chain } => self.written(conn, outcome, chain),
@@ -225,6 +240,16 @@ impl Driver for TokioUring {
         self.core.acceptors.unlisten(listener);
     }
 
+    fn connect(&mut self, ticket: Ticket, remote: &Remote) {
+        let TokioUring { core, runtime } = self;
+        // Within the runtime, which watches the socket; this goes to the kernel with nothing else.
+        runtime.block_on(async { core.start_connecting(ticket, remote) });
+    }
+
+    fn cancel_connect(&mut self, ticket: Ticket) {
+        self.core.stop_connecting(ticket);
+    }
+
     fn recv(&mut self, conn: ConnId) {
         self.core.start_receiving(conn);
     }
@@ -255,6 +280,7 @@ impl Driver for TokioUring {
 
     fn wait(&mut self, timeout: Option<Duration>, budget: usize, events: &mut Vec<Event>) {
         self.core.clock.wait_begins();
+        self.core.receivers.pool.reclaim();
         self.core.receive_again();
         self.run(self.core.may_sleep(timeout));
         self.core.clock.wait_ends();
@@ -263,6 +289,10 @@ impl Driver for TokioUring {
 
     fn bytes<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8] {
         self.core.receivers.pool.bytes(lease)
+    }
+
+    fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease> {
+        self.core.receivers.pool.keep(lease)
     }
 
     fn release(&mut self, lease: Lease) {
@@ -284,6 +314,7 @@ impl Drop for TokioUring {
     /// Shuts everything down and lets every operation run to its end.
     fn drop(&mut self) {
         self.core.acceptors.close();
+        self.core.connects.close();
         for conn in self.core.slots.all_open() {
             self.core.start_closing(conn);
         }

@@ -4,13 +4,16 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use moongate_io::{Chain, ConnId, ListenerId, Segment};
+use moongate_io::{Chain, ConnId, ListenerId, Segment, Ticket};
+use tokio::io::unix::AsyncFd;
 use tokio_uring::buf::{BoundedBuf, IoBuf};
 use tokio_uring::net::{TcpListener, TcpStream};
 
+use super::stream::Stream;
 use crate::pool::Taken;
 
 /// An operation until it completes.
@@ -20,6 +23,8 @@ pub(super) type Operation = Pin<Box<dyn Future<Output = Done>>>;
 pub(super) enum Done {
     /// One accept.
     Accepted { listener: ListenerId, outcome: io::Result<(TcpStream, SocketAddr)> },
+    /// An attempt to connect, well or not: its socket knows.
+    Connected { ticket: Ticket },
     /// A read into the scout's buffer.
     Scouted { conn: ConnId, outcome: io::Result<usize>, scout: Vec<u8> },
     /// A read into a buffer that can be lent, behind what was there.
@@ -35,7 +40,16 @@ pub(super) fn accept(listener: ListenerId, socket: Rc<TcpListener>) -> Operation
     })
 }
 
-pub(super) fn scout(conn: ConnId, stream: Rc<TcpStream>, mut scout: Vec<u8>) -> Operation {
+pub(super) fn connect(ticket: Ticket, socket: Rc<AsyncFd<OwnedFd>>) -> Operation {
+    Box::pin(async move {
+        let ready = socket.writable().await;
+        ready.expect("the runtime watches as long as it lives").retain_ready();
+        drop(socket);
+        Done::Connected { ticket }
+    })
+}
+
+pub(super) fn scout(conn: ConnId, stream: Rc<Stream>, mut scout: Vec<u8>) -> Operation {
     scout.clear();
     Box::pin(async move {
         let (outcome, scout) = stream.read(scout).await;
@@ -44,7 +58,7 @@ pub(super) fn scout(conn: ConnId, stream: Rc<TcpStream>, mut scout: Vec<u8>) -> 
 }
 
 /// Reads up to `size` bytes in all, those included that `taken` has already.
-pub(super) fn fill(conn: ConnId, stream: Rc<TcpStream>, mut taken: Taken, size: usize) -> Operation {
+pub(super) fn fill(conn: ConnId, stream: Rc<Stream>, mut taken: Taken, size: usize) -> Operation {
     let bytes = std::mem::take(&mut taken.bytes);
     Box::pin(async move {
         let from = bytes.len();
@@ -55,11 +69,11 @@ pub(super) fn fill(conn: ConnId, stream: Rc<TcpStream>, mut taken: Taken, size: 
 }
 
 /// The process does not hear of SIGPIPE: Rust's runtime ignores it from the start, and a write has no MSG_NOSIGNAL.
-pub(super) fn write(conn: ConnId, stream: Rc<TcpStream>, chain: Chain) -> Operation {
+pub(super) fn write(conn: ConnId, stream: Rc<Stream>, chain: Chain) -> Operation {
     Box::pin(async move {
         let (outcome, chain) = match chain {
             Chain::One(segment) => {
-                let (outcome, carried) = stream.write(Carried(segment)).submit().await;
+                let (outcome, carried) = stream.write(Carried(segment)).await;
                 (outcome, Chain::One(carried.0))
             }
             Chain::Many(segments) => {

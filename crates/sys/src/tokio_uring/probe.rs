@@ -10,8 +10,9 @@ use moongate_io::{Bytes, Chain, Driver, Event, Inbound, ListenerId, Segment};
 
 use super::{TokioUring, TokioUringConfig};
 use crate::bell::EventBell;
-use crate::listener::{SocketOptions, bind};
+use crate::listener::bind;
 use crate::probe::{Feature, Missing};
+use crate::socket::SocketOptions;
 use crate::uring::SetupError;
 
 /// How long the trial may take.
@@ -24,6 +25,7 @@ const CONFIG: TokioUringConfig = TokioUringConfig {
     recv_buffer_size: 64,
     slots: 4,
     cpu: None,
+    outbound: OPTIONS,
 };
 
 const OPTIONS: SocketOptions =
@@ -82,7 +84,7 @@ fn converse(driver: &mut TokioUring) -> bool {
                 }
                 Event::Sent { conn, outcome: Ok(_), .. } => driver.close(conn),
                 Event::Closed { .. } => return true,
-                Event::Received { .. } | Event::Sent { .. } => return false,
+                Event::Received { .. } | Event::Sent { .. } | Event::Connected { .. } => return false,
                 Event::Bell => {}
             }
         }

@@ -6,16 +6,15 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::rc::Rc;
 
 use moongate_io::{ConnId, Event, Inbound};
-use tokio_uring::net::TcpStream;
 
 use super::Core;
 use super::accept::tcp_info;
 use super::operation;
 use super::slots::{Held, Phase, Receiving};
+use super::stream::Stream;
 use crate::pool::{Pool, Taken};
 
 /// How many bytes a scout brings at most: most of what clients say is shorter.
@@ -220,10 +219,9 @@ fn broken(error: &io::Error) -> Option<Inbound> {
 }
 
 /// Whether there is no connection any more, as against one whose peer has said FIN.
-fn is_closed(stream: &Rc<TcpStream>) -> bool {
-    // SAFETY: the stream is open as long as it is borrowed.
-    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    tcp_info(socket).tcpi_state == TCP_CLOSE
+fn is_closed(stream: &Rc<Stream>) -> bool {
+    // A Unix socket tells its write all by itself.
+    matches!(**stream, Stream::Tcp(_)) && tcp_info(stream).tcpi_state == TCP_CLOSE
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -231,8 +229,6 @@ fn is_timeout(error: &io::Error) -> bool {
 }
 
 /// Whether a read would bring something at once (`FIONREAD`, tcp(7)).
-fn has_more(stream: &Rc<TcpStream>) -> bool {
-    // SAFETY: the stream is open as long as it is borrowed.
-    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
-    rustix::io::ioctl_fionread(socket).is_ok_and(|count| count > 0)
+fn has_more(stream: &Rc<Stream>) -> bool {
+    rustix::io::ioctl_fionread(stream).is_ok_and(|count| count > 0)
 }

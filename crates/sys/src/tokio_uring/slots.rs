@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use moongate_io::{ConnId, Inbound};
-use tokio_uring::net::TcpStream;
+
+use super::stream::Stream;
 
 /// A connection as the driver knows it.
 #[derive(Default)]
 pub(super) struct Slot {
     /// Shared with the operations under way, so that the descriptor stays open as long as those.
-    pub(super) stream: Option<Rc<TcpStream>>,
+    pub(super) stream: Option<Rc<Stream>>,
     /// What has been read and could not be told yet.
     pub(super) held: Option<Box<Held>>,
     /// Which tenant of the slot this is, or will be the next.
@@ -90,7 +91,7 @@ impl Slots {
     }
 
     /// Names a new tenant.
-    pub(super) fn occupy(&mut self, stream: TcpStream) -> ConnId {
+    pub(super) fn occupy(&mut self, stream: Stream) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             self.slots.len() as u32 - 1

@@ -89,6 +89,11 @@ impl Acceptors {
         self.resting.filter(|_| !self.idle.is_empty())
     }
 
+    /// How many accepts are with the kernel, each of which may take a slot.
+    pub(super) fn armed(&self) -> u32 {
+        self.armed
+    }
+
     fn listener_of(&self, accept: u32) -> ListenerId {
         ListenerId((accept / self.accepts) as u16)
     }
@@ -143,7 +148,7 @@ impl Uring {
         }
         self.acceptors.resting = None;
         let mut looking = false;
-        while self.slots.used() + self.acceptors.armed < self.capacity {
+        while self.slots.used() + self.connects.moving() + self.acceptors.armed < self.capacity {
             let Some(accept) = self.acceptors.idle.pop_front() else { break };
             let entry = self.acceptors.arm(accept);
             // SAFETY: the address it points to is in a boxed slice that lives as long as the driver, which does not go

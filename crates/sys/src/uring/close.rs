@@ -13,7 +13,8 @@ use super::Uring;
 use super::slots::{Phase, Receiving};
 use super::token::{Operation, Token};
 
-/// connect(2) to no address: "the association is dissolved", which for TCP means RST.
+/// connect(2) to no address: "the association is dissolved", which for TCP means RST. For a Unix socket it means nothing:
+/// there the error is the end of it, and the close that follows is all that happens.
 static NOBODY: libc::sockaddr =
     libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
 
@@ -90,7 +91,10 @@ impl Uring {
         assert_eq!(result, 0, "closing a direct descriptor: {}", io::Error::from_raw_os_error(-result));
         let Some(slot) = self.slots.get(conn) else { return };
         slot.operations -= 1;
+        let quiet = slot.quiet;
         self.slots.free(conn);
-        events.push(Event::Closed { conn });
+        if !quiet {
+            events.push(Event::Closed { conn });
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! The `io_uring` driver: one ring, one table of direct descriptors, one buffer ring, one thread.
 //!
-//! A connection's life runs through the files in this order: [`accept`] takes it into a slot, [`receive`] leases its
-//! bytes, [`send`] carries its chains, [`close`] waits for its last operation and frees the slot. Under them lie the
+//! A connection's life runs through the files in this order: [`accept`] takes it into a slot or [`connect`] makes it in
+//! one, [`receive`] leases its bytes, [`send`] carries its chains, [`close`] waits for its last operation and frees the slot. Under them lie the
 //! [`ring`] itself, the [`slots`], and the [`token`] that ties a completion to its connection.
 
 mod accept;
 mod close;
+pub(crate) mod connect;
 mod receive;
 pub(crate) mod ring;
 mod send;
@@ -22,14 +23,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode};
-use moongate_io::{Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Time};
+use moongate_io::{Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time};
 
 use crate::bell::EventBell;
 use crate::buffers::Buffers;
 use crate::listener::Listener;
 use crate::machine::{self, RandomPool};
 use crate::probe::{Feature, Missing};
+use crate::socket::SocketOptions;
 use accept::Acceptors;
+use connect::Connects;
 use receive::Receivers;
 use ring::Ring;
 use send::Sends;
@@ -61,6 +64,8 @@ pub struct UringConfig {
     pub slots: u32,
     /// The CPU to keep the calling thread on, if any.
     pub cpu: Option<usize>,
+    /// Options of sockets that connect.
+    pub outbound: SocketOptions,
 }
 
 impl Default for UringConfig {
@@ -72,6 +77,7 @@ impl Default for UringConfig {
             recv_buffer_size: 2048,
             slots: 4096,
             cpu: None,
+            outbound: SocketOptions::default(),
         }
     }
 }
@@ -125,6 +131,7 @@ pub struct Uring {
     ring: Ring,
     slots: Slots,
     acceptors: Acceptors,
+    connects: Connects,
     receivers: Receivers,
     sends: Sends,
     bell: BellReader,
@@ -182,6 +189,7 @@ impl Uring {
             ring: Ring::new(inner),
             slots: Slots::default(),
             acceptors: Acceptors::new(listeners, config.slots),
+            connects: Connects::new(config.outbound.clone()),
             receivers: Receivers::new(buffers),
             sends: Sends::default(),
             bell: BellReader { bell: bell.clone(), count: Box::default() },
@@ -199,7 +207,7 @@ impl Uring {
 
     /// How long to sleep at most, for the caller's affairs and the driver's own.
     fn may_sleep(&self, timeout: Option<Duration>) -> Option<Duration> {
-        if self.receivers.can_go_on() {
+        if self.receivers.can_go_on() || self.connects.has_failed() {
             return Some(Duration::ZERO);
         }
         let Some(moment) = self.acceptors.wants_to_wake() else { return timeout };
@@ -227,6 +235,9 @@ impl Uring {
         match token.operation {
             Operation::Accept => self.accepted(conn.slot(), result, events),
             Operation::StopAccepts => self.accepts_cancelled(conn.slot(), result),
+            Operation::MoveIn => self.moved_in(conn, result, events),
+            Operation::Connect => self.connect_ended(conn, result, events),
+            Operation::CancelConnect => self.attempt_cancelled(conn, result),
             Operation::Receive => self.received(conn, result, flags, events),
             Operation::Send => self.sent(conn, result, events),
             Operation::Shutdown | Operation::Disconnect => self.operation_ended(conn),
@@ -273,6 +284,14 @@ impl Driver for Uring {
         self.stop_accepting(listener);
     }
 
+    fn connect(&mut self, ticket: Ticket, remote: &Remote) {
+        self.start_connecting(ticket, remote);
+    }
+
+    fn cancel_connect(&mut self, ticket: Ticket) {
+        self.stop_connecting(ticket);
+    }
+
     fn recv(&mut self, conn: ConnId) {
         self.start_receiving(conn);
     }
@@ -312,6 +331,7 @@ impl Driver for Uring {
         self.look_at_the_clock();
 
         let enough = events.len() + budget;
+        self.tell_failed(budget, events);
         let mut batch = std::mem::take(&mut self.batch);
         while events.len() < enough {
             // A completion makes one event at most, so none is taken that could not be told.
@@ -328,6 +348,10 @@ impl Driver for Uring {
 
     fn bytes<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8] {
         self.receivers.buffers.bytes(lease)
+    }
+
+    fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease> {
+        self.receivers.buffers.keep(lease)
     }
 
     fn release(&mut self, lease: Lease) {
@@ -381,8 +405,10 @@ impl Drop for Uring {
         // Best effort: the ring's end closes them too, but later.
         let _ = self.ring.submitter().unregister_files();
         if !std::thread::panicking() {
-            let (home, count) = (self.receivers.buffers.home(), self.receivers.buffers.count());
-            debug_assert_eq!(home, count, "every lease is released before the driver ends");
+            self.receivers.buffers.publish();
+            let Receivers { buffers, .. } = &self.receivers;
+            let accounted = buffers.home() + buffers.kept();
+            debug_assert_eq!(accounted, buffers.count(), "every lease is released before the driver ends");
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Slot {
     pub(super) writing: Writing,
     /// Whether the connection stands in the queue of those that want to receive again.
     pub(super) queued: bool,
+    /// Whether nobody above has been told of the connection, nor will be told of its end.
+    pub(super) quiet: bool,
 }
 
 /// Where a slot's tenant is in its life.
@@ -84,7 +86,7 @@ impl Slots {
         self.used
     }
 
-    /// The kernel accepted into `slot`: names its new tenant.
+    /// The kernel took `slot` for a connection: names its new tenant.
     pub(super) fn occupy(&mut self, slot: u32) -> ConnId {
         let index = slot as usize;
         if self.slots.len() <= index {
@@ -95,6 +97,13 @@ impl Slots {
         entry.phase = Phase::Open;
         self.used += 1;
         ConnId::new(slot, entry.generation)
+    }
+
+    /// The same for a tenant whom nobody above knows yet.
+    pub(super) fn occupy_quietly(&mut self, slot: u32) -> ConnId {
+        let conn = self.occupy(slot);
+        self.slots[slot as usize].quiet = true;
+        conn
     }
 
     /// The connection, if it is not gone (N2).

@@ -8,7 +8,7 @@ use moongate_io::{Bytes, Inbound, Segment, SendFault};
 
 use super::slots::Receiving;
 use super::*;
-use crate::listener::{SocketOptions, bind};
+use crate::listener::bind;
 
 const OPTIONS: SocketOptions =
     SocketOptions { notsent_lowat: 1 << 17, user_timeout: Duration::from_secs(30), backlog: 64 };

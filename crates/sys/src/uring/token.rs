@@ -13,6 +13,12 @@ pub(super) enum Operation {
     Accept,
     /// Ending a listener's accepts.
     StopAccepts,
+    /// Moving a socket into a slot; the connection named is the attempt's place, as in the next two.
+    MoveIn,
+    /// Connecting it.
+    Connect,
+    /// Ending that.
+    CancelConnect,
     /// A receive, multishot or not.
     Receive,
     /// The one send in flight.
@@ -29,9 +35,12 @@ pub(super) enum Operation {
     Bell,
 }
 
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 12] = [
     Operation::Accept,
     Operation::StopAccepts,
+    Operation::MoveIn,
+    Operation::Connect,
+    Operation::CancelConnect,
     Operation::Receive,
     Operation::Send,
     Operation::Shutdown,

@@ -17,12 +17,16 @@ pub(crate) trait Real: Driver + Sized {
     /// Whether buffers are lent before there is anything to put into them, so that they also run out for lack of words.
     const LENDS_AHEAD: bool = false;
 
+    /// How many accepts are armed where there is room, with a slot spoken for by each though nobody has come.
+    const ACCEPTS_AHEAD: u32 = 0;
+
     /// A driver on the calling thread. What it has no use for in `config` it leaves alone.
     fn build(config: &UringConfig, listeners: Vec<Listener>, bell: &EventBell) -> Result<Self, SetupError>;
 }
 
 impl Real for Uring {
     const LENDS_AHEAD: bool = true;
+    const ACCEPTS_AHEAD: u32 = 32;
 
     fn build(config: &UringConfig, listeners: Vec<Listener>, bell: &EventBell) -> Result<Uring, SetupError> {
         Uring::new(config, listeners, bell)
@@ -31,8 +35,9 @@ impl Real for Uring {
 
 impl Real for Epoll {
     fn build(config: &UringConfig, listeners: Vec<Listener>, bell: &EventBell) -> Result<Epoll, SetupError> {
-        let &UringConfig { recv_buffers, recv_buffer_size, slots, cpu, .. } = config;
-        Epoll::new(&EpollConfig { recv_buffers, recv_buffer_size, slots, cpu }, listeners, bell)
+        let UringConfig { recv_buffers, recv_buffer_size, slots, cpu, outbound, .. } = config.clone();
+        let config = EpollConfig { recv_buffers, recv_buffer_size, slots, cpu, outbound };
+        Epoll::new(&config, listeners, bell)
     }
 }
 
@@ -42,10 +47,16 @@ impl Real for TokioUring {
         listeners: Vec<Listener>,
         bell: &EventBell,
     ) -> Result<TokioUring, SetupError> {
-        let &UringConfig { ring_entries, completion_entries, recv_buffers, recv_buffer_size, slots, cpu } =
-            config;
-        let config =
-            TokioUringConfig { ring_entries, completion_entries, recv_buffers, recv_buffer_size, slots, cpu };
+        let config = config.clone();
+        let config = TokioUringConfig {
+            ring_entries: config.ring_entries,
+            completion_entries: config.completion_entries,
+            recv_buffers: config.recv_buffers,
+            recv_buffer_size: config.recv_buffer_size,
+            slots: config.slots,
+            cpu: config.cpu,
+            outbound: config.outbound,
+        };
         TokioUring::new(&config, listeners, bell)
     }
 }

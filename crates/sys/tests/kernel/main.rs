@@ -2,6 +2,7 @@
 
 mod bell;
 mod common;
+mod connecting;
 mod echo;
 mod ending;
 mod listeners;

@@ -2,7 +2,7 @@
 
 use super::header::{COMPRESSED_BIT, Fault, Header, Opcode, Sender};
 use super::{code, encode};
-use crate::mask;
+use crate::{copy, mask};
 
 /// Appends a frame of a client whose message, which it begins, is compressed: `payload` is compressed bytes, or the
 /// first part of them. See [`encode_masked`].
@@ -17,7 +17,7 @@ pub fn encode_masked(opcode: Opcode, fin: bool, mask: [u8; 4], payload: &[u8], o
     encode::header(opcode, fin, true, payload.len(), out);
     out.extend_from_slice(&mask);
     let start = out.len();
-    out.extend_from_slice(payload);
+    copy::append(payload, out);
     mask::apply(&mut out[start..], mask, 0);
 }
 

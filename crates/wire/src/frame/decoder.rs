@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::close::Close;
 use super::code;
 use super::header::{Fault, HEADER_BYTES_MAX, Header, Opcode, Sender};
-use crate::utf8::Utf8;
+use crate::utf8::{Utf8, is_utf8};
 use crate::{Kind, deflate, mask};
 
 /// How much a message may be. A message past either limit ends with 1009, before anything of the frame that goes past
@@ -117,6 +117,13 @@ impl Decoder {
     /// After a fault, and after [`Item::Close`], nothing is held and there must be no further step (RFC 6455 §7.1.7).
     #[inline]
     pub fn step<'a>(&mut self, input: &'a mut [u8], limits: &Limits) -> Result<Step<'a>, Fault> {
+        // Most frames take this way, which is short: nothing is incomplete, and nothing will be.
+        if self.partial.is_none()
+            && let Some((whole, payload)) = whole_frame(input, limits)?
+        {
+            let item = Item::new(whole, Cow::Borrowed(&input[payload.clone()]))?;
+            return Ok(Step { consumed: payload.end, item: Some(item) });
+        }
         let step = self.read_item(input, limits);
         if matches!(step, Err(_) | Ok(Step { item: Some(Item::Close(_)), .. })) {
             // What is incomplete, such as a message that the Close came in the middle of (E9), will not be completed.
@@ -176,15 +183,10 @@ impl Decoder {
         };
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
         let len = admit(&header, message, limits)?;
-        let whole = header.opcode.is_control() || (header.fin && header.opcode != Opcode::Continuation);
+        let whole = is_simple(&header);
         let start = at + used;
         if whole && input.len() - start >= len {
-            let payload = &mut input[start..start + len];
-            mask::apply(payload, header.key, 0);
-            let whole = Whole::of(&header);
-            if matches!(whole, Whole::Plain(Opcode::Text)) && str::from_utf8(payload).is_err() {
-                return Err(Fault::NOT_UTF8);
-            }
+            let whole = unmask_whole(&header, &mut input[start..start + len])?;
             return Ok((used + len, Some(Done::InPlace(whole, start..start + len))));
         }
         let partial = self.partial.get_or_insert_default();
@@ -222,7 +224,41 @@ impl Decoder {
     }
 }
 
+/// The frame that `input` starts with, if it is simple and lies whole in it: what it is, and where its payload lies,
+/// unmasked. What else there is to a frame is for [`Decoder::read_item`]. Nothing must be incomplete.
+#[inline]
+fn whole_frame(input: &mut [u8], limits: &Limits) -> Result<Option<(Whole, Range<usize>)>, Fault> {
+    let Some(header) = Header::parse(input, Sender::Client, limits.deflate)? else {
+        return Ok(None);
+    };
+    let len = admit(&header, None, limits)?;
+    if !is_simple(&header) || input.len() - header.size < len {
+        return Ok(None);
+    }
+    let payload = header.size..header.size + len;
+    let whole = unmask_whole(&header, &mut input[payload.clone()])?;
+    Ok(Some((whole, payload)))
+}
+
+/// Whether a frame is a control frame or a whole message.
+#[inline]
+fn is_simple(header: &Header) -> bool {
+    header.opcode.is_control() || (header.fin && header.opcode != Opcode::Continuation)
+}
+
+/// Unmasks the whole payload of a simple frame.
+#[inline]
+fn unmask_whole(header: &Header, payload: &mut [u8]) -> Result<Whole, Fault> {
+    mask::apply(payload, header.key, 0);
+    let whole = Whole::of(header);
+    if matches!(whole, Whole::Plain(Opcode::Text)) && !is_utf8(payload) {
+        return Err(Fault::NOT_UTF8);
+    }
+    Ok(whole)
+}
+
 impl<'a> Item<'a> {
+    #[inline]
     fn new(whole: Whole, payload: Cow<'a, [u8]>) -> Result<Item<'a>, Fault> {
         let opcode = match whole {
             Whole::Plain(opcode) => opcode,

@@ -1,5 +1,7 @@
 //! Frames of a server: never masked, always whole (RFC 6455 §5.1).
 
+use crate::copy;
+
 use super::header::{COMPRESSED_BIT, CONTROL_BYTES_MAX, Opcode};
 
 /// Appends the header of a frame of a server whose payload, `len` bytes, the caller appends after it.
@@ -12,7 +14,7 @@ pub fn encode_header(opcode: Opcode, len: usize, out: &mut Vec<u8>) {
 #[inline]
 pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     encode_header(opcode, payload.len(), out);
-    out.extend_from_slice(payload);
+    copy::append(payload, out);
 }
 
 /// Appends a frame of a server whose payload is compressed (RFC 7692 §6.1).

@@ -178,7 +178,7 @@ reasons! {
 
     NotFound 404 "not_found" "No such route"
         "Nothing is served at this path."
-        "A topic is a URL: open /topics/<name>, for example /topics/news. The page at / and /echo are only there where MOONGATE_PAGE and MOONGATE_ECHO are on, and health checks where MOONGATE_HEALTH is.";
+        "A topic is a URL: open /topics/<name>, for example /topics/news. The page at / and /echo are only there where MOONGATE_PAGE and MOONGATE_ECHO are on or MOONGATE_ROUTES has them, and health checks where MOONGATE_HEALTH is on. The log at start and moongate check list every route.";
     MethodNotAllowed 405 "method_not_allowed" "Method not allowed"
         "This path does not answer to this method; the Allow field lists those it does."
         "Use GET to listen, POST on a topic to publish.";
@@ -311,4 +311,32 @@ reasons! {
     Draining 503 "draining" "Shutting down"
         "This gateway is stopping and takes nothing new."
         "Connect again: another gateway, or this one once it is back, will answer.";
+
+    PathDotSegment 400 "path_dot_segment" "Dot segment in a path"
+        "A segment of the path is . or .., plain or encoded. It could lead the server behind this route out of what the route is for."
+        "Resolve the path before it is sent; every URL library and browser does.";
+    TraceRefused 405 "trace_refused" "TRACE is not passed on"
+        "TRACE would show the client what is added on the way to the server behind this route."
+        "Use another method; curl -v shows what is sent.";
+    UpstreamUnresolved 502 "upstream_unresolved" "Upstream has no address"
+        "The name of the server behind this route does not resolve."
+        "Check the name in MOONGATE_ROUTES with: getent ahosts <name>. The log says when it changes, and why.";
+    UpstreamUnreachable 502 "upstream_unreachable" "Upstream not reachable"
+        "The server behind this route takes no connection."
+        "Check that it runs and listens where MOONGATE_ROUTES says; moongate check shows the table. An upstream that refuses is left alone for a moment.";
+    UpstreamClosed 502 "upstream_closed" "Upstream closed the connection"
+        "The server behind this route closed the connection before its answer was complete."
+        "Look into its log: it may have crashed, or not speak HTTP/1.1 there.";
+    UpstreamMalformed 502 "upstream_malformed" "Malformed answer of the upstream"
+        "The answer of the server behind this route breaks the rules of HTTP/1.1."
+        "Look at what it sends: curl -sv --raw --http1.1 http://<upstream>/ 2>&1 | cat -A.";
+    UpstreamSwitched 502 "upstream_switched" "Upstream switched to something else"
+        "The server behind this route answered 101, but not with the one protocol that was asked for in Upgrade, and Connection: Upgrade."
+        "Let it answer with the protocol that the request names, or list the protocol it speaks in the route's upgrade= option.";
+    UpstreamConnectTimeout 504 "upstream_connect_timeout" "Upstream not connected in time"
+        "No connection to the server behind this route came about within the route's connect_timeout."
+        "Check that it is reachable from here and not overloaded; a firewall that drops packets looks like this. Raise connect_timeout= where the network is slow.";
+    UpstreamAnswerTimeout 504 "upstream_answer_timeout" "Upstream did not answer in time"
+        "The server behind this route did not begin its answer within the route's answer_timeout."
+        "Look into what keeps it; where answers may take longer, as with long polling, raise answer_timeout=.";
 }

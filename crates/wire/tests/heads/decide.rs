@@ -1,6 +1,7 @@
 //! The upgrade decision table: section B of the checklist, row by row, and the routes.
 
 use moongate_wire::decide::{Decision, Policy};
+use moongate_wire::route::Routes;
 
 use crate::support::{decision, lines, open_policy, origins, summary};
 
@@ -309,7 +310,7 @@ fn what_is_off_is_not_there() {
     check(&closed, "POST /topics/a HTTP/1.1", "Content-Length: 1", "403 subscribe_only");
     check(&closed, "POST /topics/a HTTP/1.1", "Content-Length: 99999", "403 subscribe_only");
     check(&closed, "GET /healthz HTTP/1.1", "X: y", "healthz");
-    let unhealthy = Policy { health: false, ..Policy::default() };
+    let unhealthy = Policy { routes: Routes::usual(false, false).into(), ..Policy::default() };
     check(&unhealthy, "GET /healthz HTTP/1.1", "X: y", "404 not_found");
     check(&unhealthy, "GET /readyz HTTP/1.1", "X: y", "404 not_found");
 }

@@ -4,6 +4,7 @@ use moongate_wire::decide::{Decision, Place, Policy, decide};
 use moongate_wire::head::{Fields, Head, parse};
 use moongate_wire::origin::{Cors, Origins};
 use moongate_wire::refusal::{Reason, Refusal};
+use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
 
 /// The head made of these lines.
@@ -57,7 +58,7 @@ pub(crate) fn reason(bytes: &[u8]) -> Option<Reason> {
 
 /// A server with everything on.
 pub(crate) fn open_policy() -> Policy {
-    Policy { echo: true, page: true, may_publish: true, ..Policy::default() }
+    Policy { routes: Routes::usual(true, true).with_health().into(), may_publish: true, ..Policy::default() }
 }
 
 /// What happens to a request, refusals of scanner and parser included.
@@ -98,6 +99,9 @@ pub(crate) fn summary(decision: &Decision) -> String {
         Decision::Page { topic: None, head_only } => format!("page{}", head(head_only)),
         Decision::Health { ready, head_only } => {
             format!("{}{}", if *ready { "readyz" } else { "healthz" }, head(head_only))
+        }
+        Decision::Tunnel(exchange) => {
+            format!("tunnel {}{}", exchange.route, if exchange.is_upgrade() { " switch" } else { "" })
         }
         Decision::Plain(answer) => answer.status().to_string(),
         Decision::Refuse(refusal) => format!("{} {}", refusal.reason.status(), refusal.reason.label()),
