@@ -27,7 +27,7 @@ INTEROP ?=
 
 # Where drivers can differ: connections that come, go, break, wait, overflow and are many; not what is decided about bytes.
 DRIVER_TESTS = $(addprefix tests/e2e/test_,topics.py process.py limits.py storm.py autobahn.py clients.py \
-	bug_classes_churn.py bug_classes_scarce.py bug_classes_slow.py)
+	bug_classes_churn.py bug_classes_scarce.py bug_classes_slow.py) tests/e2e/tunnels
 
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
