@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures what Moongate is to reach, one bar after the other, and ends with which were reached. The bars are those of
-# docs/performance.md; most are plans in loadtest/plans/bars that compare.sh runs, the others are here.
+# Measures what Moongate is to reach, one bar after the other, and ends with which were reached. Most bars are plans in
+# loadtest/plans/bars that compare.sh runs, the others are here.
 #
 #   loadtest/scripts/bars.sh [--quick] [--rounds N] [BAR…]
 #
@@ -8,7 +8,7 @@
 #   BAR…                  just these, of: fanout-one fanout-waiting unbounded echo handshake memory growth shards stopped
 #                         deflate kill events topics
 #
-# Takes about an hour with all. The exit code is 1 if a bar was missed, 2 if one could not be measured.
+# Every bar is several rounds of every server that takes part, so all of them take long. The exit code is 1 if a bar was missed, 2 if one could not be measured.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

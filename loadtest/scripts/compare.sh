@@ -65,6 +65,7 @@ prepare() {
     for plan in "${plans[@]}"; do
         for server in $(servers_of "$plan"); do
             case $server in
+            moongate-tunnel) wanted[moongate]=1 wanted[floor]=1 ;;
             moongate*) wanted[moongate]=1 ;;
             floor*) wanted[floor]=1 ;;
             fastwebsockets | tungstenite*) wanted[rust]=1 ;;

@@ -139,6 +139,10 @@ start() {
     case $name in
     moongate) start_moongate moongate 1 "$@" ;;
     moongate-2) start_moongate moongate-2 2 "$@" ;;
+    moongate-tunnel)
+        start_upstream &&
+            start_moongate moongate-tunnel 1 MOONGATE_ROUTES="/* tunnel ${address[upstream]}" "$@"
+        ;;
     floor) start_printing floor "$floor_bin" ;;
     floor-2)
         launch floor-2 "$cpus" "$floor_bin" --threads 2

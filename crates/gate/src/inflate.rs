@@ -191,8 +191,8 @@ impl Core {
         }
     }
 
-    /// Goes on with the message of the first who waits; once it is whole, with the frames that came after it. Says
-    /// whether the peer has ended and all that came before that was looked at.
+    /// Goes on with the message of the first who waits; once it is whole, with the frames that came after it, unless those
+    /// have to wait for the window. Says whether the peer has ended and all that came before that was looked at.
     fn inflate_stalled(&mut self, id: ConnId, mode: Mode) -> (Mode, bool) {
         let Mode::Speaking(mut speaking) = mode else { return (mode, false) };
         let Some(mut stalled) = speaking.stalled.take() else { return (Mode::Speaking(speaking), false) };
@@ -210,6 +210,11 @@ impl Core {
             }
             Ok(true) => {
                 self.inflation.leave_queue();
+                if !stalled.rest.is_empty() && self.window_is_full(&speaking) {
+                    stalled.message = None;
+                    speaking.stalled = Some(stalled);
+                    return (Mode::Speaking(speaking), false);
+                }
                 self.read_frames(id, speaking, &mut stalled.rest)
             }
             Err(ended) => {

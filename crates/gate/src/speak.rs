@@ -174,7 +174,7 @@ impl Core {
             }
     }
 
-    fn window_is_full(&self, speaking: &Speaking) -> bool {
+    pub(crate) fn window_is_full(&self, speaking: &Speaking) -> bool {
         speaking.window > self.config.publish_window_bytes
     }
 
