@@ -166,7 +166,7 @@ impl Epoll {
 
     fn welcome(&mut self, socket: OwnedFd, listener: ListenerId, peer: SocketAddr) -> Option<Event> {
         let conn = self.slots.occupy();
-        if let Err(error) = epoll::add(&self.epoll, &socket, Source::Conn(conn).encode(), INTEREST) {
+        if let Err(error) = epoll::add(&self.epoll, &socket, Source::Tcp(conn).encode(), INTEREST) {
             // Only for lack of memory, or of watches (`fs.epoll.max_user_watches`).
             self.slots.free(conn);
             self.accept_failed(error);

@@ -56,7 +56,11 @@ impl Epoll {
         let socket = socket::begin_connect(remote, &self.connects.options)?;
         let conn = self.slots.occupy();
         // What has happened already is told like what will.
-        if let Err(error) = epoll::add(&self.epoll, &socket, Source::Conn(conn).encode(), INTEREST) {
+        let source = match remote {
+            Remote::Tcp(_) => Source::Tcp(conn),
+            Remote::Unix(_) => Source::Unix(conn),
+        };
+        if let Err(error) = epoll::add(&self.epoll, &socket, source.encode(), INTEREST) {
             self.slots.free(conn);
             // ENOSPC: there are no watches left (`fs.epoll.max_user_watches`).
             return Err(if error == Errno::NOSPC { Errno::NFILE.into() } else { error.into() });

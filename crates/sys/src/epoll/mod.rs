@@ -85,10 +85,16 @@ pub struct Epoll {
     counters: Counters,
 }
 
+/// Set beside a slot whose socket is a Unix socket.
+const UNIX: u32 = 1 << 25;
+
 /// What epoll tells of, in the 64 bits that it hands back: 32 of generation, 32 that name a slot or something else.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 enum Source {
-    Conn(ConnId),
+    /// A connection over TCP.
+    Tcp(ConnId),
+    /// A connection over a Unix socket, where reads end early: see [`Readable::ToTheEnd`](slots::Readable).
+    Unix(ConnId),
     Listener(ListenerId),
     Bell,
 }
@@ -96,7 +102,8 @@ enum Source {
 impl Source {
     fn encode(self) -> epoll::EventData {
         let (high, low) = match self {
-            Source::Conn(conn) => (conn.generation(), conn.slot()),
+            Source::Tcp(conn) => (conn.generation(), conn.slot()),
+            Source::Unix(conn) => (conn.generation(), UNIX | conn.slot()),
             Source::Listener(listener) => (0, SLOTS_MAX | u32::from(listener.0)),
             Source::Bell => (0, u32::MAX),
         };
@@ -107,7 +114,8 @@ impl Source {
         let (high, low) = ((data.u64() >> 32) as u32, data.u64() as u32);
         match low {
             u32::MAX => Source::Bell,
-            slot if slot < SLOTS_MAX => Source::Conn(ConnId::new(slot, high)),
+            slot if slot < SLOTS_MAX => Source::Tcp(ConnId::new(slot, high)),
+            slot if slot & UNIX != 0 => Source::Unix(ConnId::new(slot & !UNIX, high)),
             listener => Source::Listener(ListenerId(listener as u16)),
         }
     }
@@ -180,13 +188,14 @@ impl Epoll {
             match Source::decode(event.data) {
                 Source::Bell => self.told.push_back(Event::Bell),
                 Source::Listener(listener) => self.acceptors.woken(listener),
-                Source::Conn(conn) => self.changed(conn, flags),
+                Source::Tcp(conn) => self.changed(conn, flags, false),
+                Source::Unix(conn) => self.changed(conn, flags, true),
             }
         }
         self.ready = ready;
     }
 
-    fn changed(&mut self, conn: ConnId, flags: EventFlags) {
+    fn changed(&mut self, conn: ConnId, flags: EventFlags, unix: bool) {
         if flags.intersects(EventFlags::OUT | EventFlags::ERR | EventFlags::HUP) {
             self.connect_if_connecting(conn);
         }
@@ -196,7 +205,7 @@ impl Epoll {
         }
         let ends = EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR | EventFlags::PRI;
         if flags.intersects(EventFlags::IN | ends) {
-            self.became_readable(conn, flags.intersects(ends));
+            self.became_readable(conn, unix || flags.intersects(ends));
         }
     }
 }

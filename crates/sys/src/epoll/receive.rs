@@ -58,7 +58,7 @@ impl Epoll {
         }
     }
 
-    /// Something has arrived, if `to_the_end` with an end behind it.
+    /// Something has arrived; if `to_the_end`, only a read that finds nothing shows that it is all read.
     pub(super) fn became_readable(&mut self, conn: ConnId, to_the_end: bool) {
         let Some(slot) = self.slots.open(conn) else { return };
         if to_the_end {

@@ -44,8 +44,9 @@ pub(super) enum Readable {
     Not,
     /// It has something. A read that does not fill its buffer has emptied it (epoll(7), "Questions and answers", 9).
     Yes,
-    /// It has something, and an end, an error or urgent data besides, which no further event will tell of: only a read
-    /// that finds nothing has emptied it.
+    /// It has something, and only a read that finds nothing has emptied it. Either an end, an error or urgent data is
+    /// there besides, which no further event will tell of; or it is a Unix socket's, where a read ends early at bytes that
+    /// were sent with descriptors or credentials (unix(7)).
     ToTheEnd,
 }
 

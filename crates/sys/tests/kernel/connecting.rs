@@ -2,19 +2,23 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::common::*;
 use moongate_io::{ConnId, ConnectFault, Driver, Event, Inbound, ListenerId, Remote, Ticket};
 use moongate_sys::UringConfig;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 on_every_driver!(
     it_speaks_over_tcp_and_over_unix_sockets,
+    what_unix_sockets_keep_apart_is_read_to_its_end,
     an_abort_resets_tcp_and_closes_unix,
     why_there_is_no_connection_is_told_and_nothing_is_left,
     a_full_unix_queue_refuses,
@@ -50,12 +54,14 @@ fn outcome(driver: &mut impl Driver, remote: impl Into<Remote>) -> Outcome {
     outcomes(driver, &[7])[&7]
 }
 
-/// A directory that goes with its owner.
+/// A directory that goes with its owner; another for each, because every case runs on all drivers at once.
 struct Directory(PathBuf);
 
 impl Directory {
     fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("moongate-sys-{}-{name}", std::process::id()));
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, number) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(format!("moongate-sys-{process}-{number}-{name}"));
         fs::create_dir_all(&path).unwrap();
         Directory(path)
     }
@@ -130,6 +136,43 @@ fn it_speaks_over_tcp_and_over_unix_sockets<D: Real>() {
     let (stream, _) = server.accept().unwrap();
     echo_over(&mut driver, conn, stream);
     assert_eq!((driver.counters().slots_used, driver.counters().connect_errors), (0, 0));
+}
+
+/// Bytes that come with a descriptor end a read early, though more is there, and no event tells of that; the descriptors
+/// themselves are nobody's business here, and are closed.
+fn what_unix_sockets_keep_apart_is_read_to_its_end<D: Real>() {
+    let directory = Directory::new("apart");
+    let path = directory.socket("server");
+    let server = UnixListener::bind(&path).unwrap();
+    let mut driver = lonely::<D>(&roomy());
+    let conn = outcome(&mut driver, path.as_path()).unwrap();
+    let (mut stream, _) = server.accept().unwrap();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    send_with(&stream, b"one, ", &ours);
+    send_with(&stream, b"two, ", &ours);
+    stream.write_all(b"three").unwrap();
+    drop(ours);
+    driver.recv(conn);
+    let mut heard = Vec::new();
+    until(&mut driver, |driver, event| {
+        let Event::Received { inbound: Inbound::Bytes(mut lease), .. } = event else { panic!("{event:?}") };
+        heard.extend_from_slice(driver.bytes(&mut lease));
+        driver.release(lease);
+        heard.len() == b"one, two, three".len()
+    });
+    assert_eq!(heard, b"one, two, three");
+    theirs.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert_eq!(theirs.read(&mut [0; 1]).unwrap(), 0, "a descriptor that was sent is still open");
+}
+
+/// Sends bytes with a descriptor beside them (`SCM_RIGHTS`, unix(7)).
+fn send_with(stream: &UnixStream, bytes: &[u8], descriptor: &UnixStream) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [descriptor.as_fd()];
+    assert!(beside.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    let sent = sendmsg(stream, &[IoSlice::new(bytes)], &mut beside, SendFlags::empty()).unwrap();
+    assert_eq!(sent, bytes.len());
 }
 
 /// A Unix socket has no RST: an abort closes it.
