@@ -20,14 +20,10 @@ BENCH ?=
 SOAK ?=
 # What drives the gateway in the end-to-end tests: auto, uring, tokio-uring or epoll.
 DRIVER ?=
-# Options for the end-to-end tests, such as `make test E2E="-k chat"`.
+# Options for the end-to-end tests, on every driver, such as `make test E2E="-k chat"`.
 E2E ?=
 # The same for `make interop`.
 INTEROP ?=
-
-# Where drivers can differ: connections that come, go, break, wait, overflow and are many; not what is decided about bytes.
-DRIVER_TESTS = $(addprefix tests/e2e/test_,topics.py process.py limits.py storm.py autobahn.py clients.py \
-	bug_classes_churn.py bug_classes_scarce.py bug_classes_slow.py) tests/e2e/tunnels
 
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
@@ -76,11 +72,11 @@ e2e: ## The end-to-end tests, on the real kernel.
 	cargo build --profile checked -p moongate
 	@DRIVER=$(DRIVER) target/test-env/bin/python -m pytest tests/e2e $(E2E)
 
-drivers: ## The end-to-end tests where drivers can differ, on the two that `auto` does not take here.
+drivers: ## The end-to-end tests again, on the two drivers that `auto` does not take here.
 	tests/install.sh
 	cargo build --profile checked -p moongate
 	@for driver in tokio-uring epoll; do \
-		echo "on $$driver:"; DRIVER=$$driver target/test-env/bin/python -m pytest $(DRIVER_TESTS); \
+		echo "on $$driver:"; DRIVER=$$driver target/test-env/bin/python -m pytest tests/e2e -m "not once" $(E2E); \
 	done
 
 autobahn: ## All 517 cases of the Autobahn suite; writes docs/conformance.md.

@@ -16,6 +16,8 @@ from gauges import check_all_came_home, cpu_seconds, gauge
 from raw import TEXT, Connection, get, open_websocket, post
 from test_control import samples
 
+pytestmark = pytest.mark.once
+
 DRIVERS = ["uring", "tokio-uring", "epoll"]
 PROFILE = ROOT / "packaging/seccomp/moongate.json"
 FORBID = [sys.executable, str(Path(__file__).with_name("forbid.py"))]

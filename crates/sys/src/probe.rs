@@ -147,6 +147,10 @@ impl Missing {
                     .into()
             }
             _ if old => format!("this kernel is {kernel}, and {major}.{minor} or newer is needed"),
+            // The switch is in every kernel from 6.6 on that has io_uring.
+            (libc::ENOSYS, None) if version(kernel).is_some_and(|version| version >= (6, 6)) => {
+                "this kernel seems to be built without io_uring: take one that has CONFIG_IO_URING".into()
+            }
             (libc::ENOSYS, _) => FILTER.into(),
             _ => format!("this kernel, {kernel}, should have it but refuses it"),
         }
@@ -317,6 +321,8 @@ mod tests {
         check(libc::EPERM, Some(0), "6.8.0", "seccomp");
         check(libc::EPERM, None, "6.1.0", "seccomp");
         check(libc::ENOSYS, None, "6.1.0", "seccomp");
+        check(libc::ENOSYS, Some(0), "6.18.0", "seccomp");
+        check(libc::ENOSYS, None, "6.18.0", "CONFIG_IO_URING");
         check(libc::ENOSYS, None, "4.19.0-27-amd64", "this kernel is 4.19.0-27-amd64, and 6.1 or newer");
         check(libc::EINVAL, None, "5.15.0", "6.1 or newer");
         check(libc::EINVAL, Some(0), "6.18.0", "should have it");
