@@ -172,7 +172,9 @@ def test_k3_echoes_that_nobody_reads_stop_the_reading(usual):
             raise AssertionError("64 MB were taken from a peer that reads nothing")
         except TimeoutError:
             pass
-        assert gauge(usual, "outbox_bytes") <= 2 * MIB
+        # Half of OUTBOX_BYTES_MAX stops the reading; what the shard's receive buffers (2 MiB) held by then still comes,
+        # and so may a little that the kernel had begun to receive.
+        assert gauge(usual, "outbox_bytes") <= 3 * MIB
         assert resident_bytes(usual) - resident < 8 * MIB
         connection.socket.settimeout(raw.PATIENCE)
         size = len(block) // 1000
