@@ -142,6 +142,9 @@ start() {
     case $name in
     moongate) start_moongate moongate 1 "$@" ;;
     moongate-2) start_moongate moongate-2 2 "$@" ;;
+    moongate-uring | moongate-tokio-uring | moongate-epoll)
+        start_moongate "$name" 1 MOONGATE_DRIVER="${name#moongate-}" "$@"
+        ;;
     moongate-tunnel)
         start_upstream moongate-tunnel &&
             start_moongate moongate-tunnel 1 MOONGATE_ROUTES="/* tunnel ${address[upstream]}" "$@"

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::bar::{Bar, none_one_or_many};
 use super::figure::Figure;
 
 /// What is to be compared.
@@ -69,15 +70,8 @@ pub(crate) struct Measure {
     /// What is run instead, by variant: to compare one scenario with another.
     #[serde(default)]
     runs: BTreeMap<String, Words>,
-    pub(super) bar: Option<Bar>,
-}
-
-/// What is to be reached: a ratio to the reference.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Bar {
-    pub(crate) variant: String,
-    pub(crate) at_most: f64,
+    #[serde(default, deserialize_with = "none_one_or_many")]
+    pub(super) bar: Vec<Bar>,
 }
 
 /// Words of a command line: a list, or a text that spaces divide.
@@ -159,8 +153,8 @@ impl Plan {
                 self.variants_of(measure).iter().map(|variant| variant.name.as_str()).collect();
             let missing = |name: &str| format!("{name:?} is not among its variants");
             faults.extend(Some(self.reference_of(measure)).filter(|name| !taken.contains(name)).map(missing));
-            let bar = measure.bar.as_ref().map(|bar| bar.variant.as_str());
-            faults.extend(bar.filter(|name| !taken.contains(name)).map(missing));
+            let bars = measure.bar.iter().map(|bar| bar.variant.as_str());
+            faults.extend(bars.filter(|name| !taken.contains(name)).map(missing));
             faults.extend(measure.figures.iter().filter_map(|name| Figure::named(name).err()));
             if measure.figures.is_empty() {
                 faults.push("figures is empty: it says what is compared, such as [\"cpu\"]".to_owned());
@@ -249,6 +243,7 @@ pub(super) mod tests {
         variants = ["moongate", "rival"]
         reference = "rival"
         runs.rival = "tunnel --path /echo"
+        bar = [{ variant = "moongate", at-most = 0.9 }, { variant = "rival", at-most = 1 }]
     "#;
 
     #[test]
@@ -277,6 +272,8 @@ pub(super) mod tests {
         );
         let references: Vec<_> = plan.measure.iter().map(|measure| plan.reference_of(measure)).collect();
         assert_eq!(references, ["floor", "rival"]);
+        let bars: Vec<_> = plan.measure.iter().map(|measure| measure.bar.len()).collect();
+        assert_eq!(bars, [1, 2]);
     }
 
     #[test]
@@ -293,6 +290,12 @@ pub(super) mod tests {
                 "\"floor\" is not among its variants",
             ),
             ("a bar", "{ variant = \"moongate\"", "{ variant = \"x\"", "\"x\" is not among its variants"),
+            (
+                "one of the bars",
+                "{ variant = \"rival\"",
+                "{ variant = \"floor\"",
+                "\"floor\" is not among its",
+            ),
             ("a figure", "\"p99\"", "\"p98\"", "there is no figure \"p98\""),
             ("no figure", "\"cpu\", \"p99\"", "", "figures is empty"),
             ("no run", "\"fanout --subscribers 100\"", "\"\"", "run is empty"),
@@ -303,5 +306,7 @@ pub(super) mod tests {
         }
         let typo = Plan::parse(&PLAN.replace("rounds", "round")).expect_err("no such field");
         assert!(typo.contains("round"), "{typo}");
+        let typo = Plan::parse(&PLAN.replace("at-most", "most")).expect_err("no such field");
+        assert!(typo.contains("most"), "{typo}");
     }
 }

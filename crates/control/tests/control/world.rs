@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use moongate_control::{Config, Control, ControlBell, Limits, Outcome};
+use moongate_control::{Config, Control, ControlBell, Driver, Limits, Outcome};
 use moongate_hub::{
     Bell, Command, Encode, Form, HashKey, Hub, Kind, Mesh, Message, OutboxLimits, OutboxPolicy, ShardPort,
     Snapshot, Subscribed,
@@ -40,6 +40,7 @@ impl Default for Plan {
             hosts: vec![],
             message_bytes_max: 1000,
             limits: Limits::default(),
+            driver: Driver { name: "none", reason: "\"nothing\" to drive".into() },
         };
         Plan { config, shards: 2, lane_capacity: 64, deaf: vec![], subscriptions: vec![], topics_max: 1000 }
     }
