@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
-use moongate_io::{Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time};
+use moongate_io::{Bell as _, Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_uring::Runtime;
@@ -52,9 +52,13 @@ pub(crate) use probe::probe;
 /// As many slots as the other drivers can have.
 const SLOTS_MAX: u32 = 1 << 24;
 
-/// How often a wait looks for what has happened before it may end: once to hand over what was asked for, once because
-/// the runtime notices completions only behind that.
+/// How often a wait looks for what has happened before it may end: once to begin what was asked for, and once for what of
+/// that the kernel could do at once.
 const LOOKS_MIN: u32 = 2;
+
+/// How often it looks at most while somebody's words are being read piece by piece, so that they are heard together: what a
+/// publisher has said in a row then goes out in one send to each subscriber, not in one for every buffer.
+const LOOKS_MAX: u32 = 32;
 
 /// How long the driver waits at its end for operations to complete, before it takes the process down.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -95,6 +99,8 @@ struct Core {
     /// What has happened and was not told yet.
     told: VecDeque<Event>,
     bell: AsyncFd<EventBell>,
+    /// Rung by the driver itself, not to sleep: the runtime hands operations to the kernel only when it goes to sleep.
+    nudge: AsyncFd<EventBell>,
     capacity: u32,
     random: RandomPool,
     clock: Clock,
@@ -119,12 +125,13 @@ impl TokioUring {
         ring.setup_cqsize(config.completion_entries).dontfork();
         let runtime = Runtime::new(tokio_uring::builder().entries(config.ring_entries).uring_builder(&ring))
             .map_err(missing)?;
+        // SAFETY: a bell keeps its descriptor open and always is the same one.
+        let hear = |bell| unsafe { AsyncFd::register_with_interest(bell, Interest::READABLE) };
         let watch = async {
-            // SAFETY: a bell keeps its descriptor open and always is the same one.
-            let bell = unsafe { AsyncFd::register_with_interest(bell.clone(), Interest::READABLE) }?;
-            Ok::<_, io::Error>((bell, Acceptors::new(listeners)?))
+            let nudge = hear(EventBell::new()?)?;
+            Ok::<_, io::Error>((hear(bell.clone())?, nudge, Acceptors::new(listeners)?))
         };
-        let (bell, acceptors) = runtime.block_on(watch).map_err(missing)?;
+        let (bell, nudge, acceptors) = runtime.block_on(watch).map_err(missing)?;
         let core = Core {
             operations: FuturesUnordered::new(),
             slots: Slots::default(),
@@ -133,6 +140,7 @@ impl TokioUring {
             receivers: Receivers::new(Pool::new(config.recv_buffers, config.recv_buffer_size)),
             told: VecDeque::new(),
             bell,
+            nudge,
             capacity: config.slots,
             random: RandomPool::default(),
             clock: Clock::new(),
@@ -158,11 +166,11 @@ impl TokioUring {
                     return Poll::Pending;
                 }
                 looks += 1;
-                if looks > LOOKS_MIN {
+                let more_comes = looks < LOOKS_MAX && core.receivers.is_filling();
+                if looks >= LOOKS_MIN && !more_comes {
                     return Poll::Ready(());
                 }
-                // Once round without sleeping: what was asked for goes to the kernel.
-                cx.waker().wake_by_ref();
+                core.wake_at_once(cx);
                 Poll::Pending
             })
             .await;
@@ -184,6 +192,15 @@ impl Core {
         let accepting = self.acceptors.wants_to_wake().filter(|_| self.has_room());
         let accepting = accepting.map(|moment| moment.since(self.clock.now));
         [timeout, accepting].into_iter().flatten().min()
+    }
+
+    /// Lets the runtime go to sleep, and be woken by the time it is there.
+    fn wake_at_once(&mut self, cx: &mut Context<'_>) {
+        // Edge-triggered, as the bell is. The last look registers who is to be woken.
+        while let Poll::Ready(nudged) = self.nudge.poll_read_ready(cx) {
+            nudged.expect("the runtime watches as long as it lives").clear_ready();
+        }
+        self.nudge.get_ref().ring();
     }
 
     /// Takes note of what has happened, and begins what follows from it.

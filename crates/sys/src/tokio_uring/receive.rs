@@ -28,15 +28,22 @@ pub(super) struct Receivers {
     pub(super) pool: Pool,
     /// Connections that hold what their scouts brought, first come first served.
     waiting: VecDeque<ConnId>,
+    /// Reads under way that fill a buffer: there was something for them when they began.
+    filling: u32,
 }
 
 impl Receivers {
     pub(super) fn new(pool: Pool) -> Receivers {
-        Receivers { pool, waiting: VecDeque::new() }
+        Receivers { pool, waiting: VecDeque::new(), filling: 0 }
     }
 
     fn scout_size(&self) -> usize {
         SCOUT_BYTES_MAX.min(self.pool.size())
+    }
+
+    /// Whether a read is under way that is about to bring something.
+    pub(super) fn is_filling(&self) -> bool {
+        self.filling > 0
     }
 }
 
@@ -112,6 +119,7 @@ impl Core {
         let size = self.receivers.pool.size();
         let much = std::mem::take(&mut slot.much) && self.receivers.pool.home() > 0;
         let operation = if much && has_more(&stream) {
+            self.receivers.filling += 1;
             operation::fill(conn, stream, self.receivers.pool.take(), size)
         } else {
             let scout = scout.unwrap_or_else(|| Vec::with_capacity(self.receivers.scout_size()));
@@ -137,6 +145,7 @@ impl Core {
         match slot.stream.clone() {
             Some(stream) if full && has_more(&stream) => {
                 slot.reading = true;
+                self.receivers.filling += 1;
                 self.operations.push(operation::fill(conn, stream, taken, size));
             }
             _ => self.lend(conn, taken, Some(scout)),
@@ -176,6 +185,7 @@ impl Core {
 
     /// A buffer is filled, or as full as it gets.
     pub(super) fn filled(&mut self, conn: ConnId, outcome: io::Result<usize>, taken: Taken) {
+        self.receivers.filling -= 1;
         let size = self.receivers.pool.size();
         let much = taken.bytes.len() == size;
         // What a scout had brought before is in it, whatever has become of this read.
