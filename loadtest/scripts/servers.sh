@@ -3,8 +3,8 @@
 # Starts the servers that are compared, each once, and ends them. To be sourced after common.sh.
 #
 # Each listens on a free port of 127.0.0.1 and runs on the servers' CPU. `start NAME` fills in address[NAME] and pid[NAME],
-# the process whose CPU time counts, and with[NAME], one that takes part beside it; `stop_all` ends every server, also when the script that sources this one is
-# interrupted.
+# the process whose CPU time counts, and with[NAME], one that takes part beside it; `stop_all` ends every server, also when the
+# script that sources this one is interrupted.
 
 rivals=$PWD/target/rivals
 logs=$PWD/target/compare/logs
@@ -133,6 +133,15 @@ start_upstream() {
         await upstream says_address upstream '^listening on (.*)' || return
     fi
     with[$1]=${pid[upstream]}
+}
+
+# keep_busy NAME: what runs on the tool's CPU whenever the tool does not, so that this CPU is never idle while NAME is measured.
+# CPUs that share a core slow each other down: a tool with more to do would make the server's own time look longer.
+keep_busy() {
+    if [[ -z ${process[busy]:-} ]]; then
+        launch busy "$client_cpu" chrt --idle 0 sh -c 'while :; do :; done'
+    fi
+    with[$1]=${pid[busy]}
 }
 
 # start NAME [SETTING=VALUE…]: settings are for the gateway alone.

@@ -28,7 +28,9 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
-use moongate_io::{Bell as _, Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time};
+use moongate_io::{
+    Bell as _, Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio_uring::Runtime;
