@@ -161,8 +161,11 @@ impl TokioUring {
             let mut sleep = std::pin::pin!(OptionFuture::from(sleep));
             let mut slept = hurry;
             let mut looks = 0;
+            let rest = core.acceptors.wants_to_wake();
             poll_fn(|cx| {
                 core.look(cx);
+                // Who begins to rest has a wish that `timeout` does not know of.
+                slept = slept || core.acceptors.wants_to_wake() != rest;
                 slept = slept || matches!(sleep.as_mut().poll(cx), Poll::Ready(Some(())));
                 if !slept && core.told.is_empty() {
                     return Poll::Pending;
