@@ -10,6 +10,7 @@ mod chains;
 mod choice;
 mod clock;
 mod epoll;
+mod farewell;
 mod listener;
 pub mod machine;
 mod pool;

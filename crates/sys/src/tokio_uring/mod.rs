@@ -4,6 +4,11 @@
 //! something has happened. Between waits operations are only collected. Each is a future in one set, which brings back
 //! what it owned when it completes; no tasks, no channels.
 //!
+//! The runtime hands operations to the kernel only when it has nothing else to do, and hears what came of them one step
+//! later. So that a wait neither leaves behind what the shard wants to be sent nor ends before it has heard, it ends with a
+//! *fence*: an operation that does nothing, behind all others. When it is back, they have been with the kernel, and what the
+//! kernel could do at once has been heard.
+//!
 //! A connection's life runs through the files in this order: [`accept`] takes it into a slot or
 //! [`connect`] makes it, [`receive`] leases its
 //! bytes, [`send`] carries its chains, [`close`] waits for its last operation. Under them lie the [`operation`]s and the
@@ -22,21 +27,23 @@ mod stream;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::OptionFuture;
 use futures_util::stream::FuturesUnordered;
-use moongate_io::{
-    Bell as _, Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time,
-};
+use io_uring::IoUring;
+use moongate_io::{Bytes, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, Ticket, Time};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::{interval_at, sleep};
 use tokio_uring::Runtime;
 
 use crate::bell::EventBell;
 use crate::clock::Clock;
+use crate::farewell::Farewell;
 use crate::listener::Listener;
 use crate::machine::{self, RandomPool};
 use crate::pool::Pool;
@@ -54,16 +61,15 @@ pub(crate) use probe::probe;
 /// As many slots as the other drivers can have.
 const SLOTS_MAX: u32 = 1 << 24;
 
-/// How often a wait looks for what has happened before it may end: once to begin what was asked for, and once for what of
-/// that the kernel could do at once.
-const LOOKS_MIN: u32 = 2;
+/// How many more fences a wait has at most while somebody's words are being read piece by piece, so that they are heard
+/// together: what a publisher has said in a row then goes out in one send to each subscriber, not in one for every buffer.
+const FENCES_MAX: u32 = 32;
 
-/// How often it looks at most while somebody's words are being read piece by piece, so that they are heard together: what a
-/// publisher has said in a row then goes out in one send to each subscriber, not in one for every buffer.
-const LOOKS_MAX: u32 = 32;
+/// When operations are handed to the kernel again that it had no memory for; the runtime says nothing of that.
+const AGAIN: Duration = Duration::from_millis(10);
 
-/// How long the driver waits at its end for operations to complete, before it takes the process down.
-const FAREWELL: Duration = Duration::from_secs(10);
+/// How long the driver sleeps at a time at its end, while operations complete.
+const NAP: Duration = Duration::from_millis(1);
 
 /// What a driver on `tokio-uring` is built from.
 #[derive(Clone, Debug)]
@@ -94,6 +100,10 @@ pub struct TokioUring {
 /// Everything but the runtime, which runs it.
 struct Core {
     operations: FuturesUnordered<Operation>,
+    /// Whether something was begun since the last wait that this one has to see to.
+    begun: bool,
+    /// Whether a fence is under way.
+    fenced: bool,
     slots: Slots,
     acceptors: Acceptors,
     connects: Connects,
@@ -101,8 +111,6 @@ struct Core {
     /// What has happened and was not told yet.
     told: VecDeque<Event>,
     bell: AsyncFd<EventBell>,
-    /// Rung by the driver itself, not to sleep: the runtime hands operations to the kernel only when it goes to sleep.
-    nudge: AsyncFd<EventBell>,
     capacity: u32,
     random: RandomPool,
     clock: Clock,
@@ -123,26 +131,23 @@ impl TokioUring {
             machine::pin(cpu).map_err(|error| SetupError::Pin { cpu, error })?;
         }
         let missing = |error| Missing::new(Feature::PlainRing, &error);
-        let mut ring = tokio_uring::uring_builder();
-        ring.setup_cqsize(config.completion_entries).dontfork();
-        let runtime = Runtime::new(tokio_uring::builder().entries(config.ring_entries).uring_builder(&ring))
-            .map_err(missing)?;
-        // SAFETY: a bell keeps its descriptor open and always is the same one.
-        let hear = |bell| unsafe { AsyncFd::register_with_interest(bell, Interest::READABLE) };
+        let runtime = runtime(config).map_err(missing)?;
         let watch = async {
-            let nudge = hear(EventBell::new()?)?;
-            Ok::<_, io::Error>((hear(bell.clone())?, nudge, Acceptors::new(listeners)?))
+            // SAFETY: a bell keeps its descriptor open and always is the same one.
+            let bell = unsafe { AsyncFd::register_with_interest(bell.clone(), Interest::READABLE) }?;
+            Ok::<_, io::Error>((bell, Acceptors::new(listeners)?))
         };
-        let (bell, nudge, acceptors) = runtime.block_on(watch).map_err(missing)?;
+        let (bell, acceptors) = runtime.block_on(watch).map_err(missing)?;
         let core = Core {
             operations: FuturesUnordered::new(),
+            begun: false,
+            fenced: false,
             slots: Slots::default(),
             acceptors,
             connects: Connects::new(config.outbound.clone()),
             receivers: Receivers::new(Pool::new(config.recv_buffers, config.recv_buffer_size)),
             told: VecDeque::new(),
             bell,
-            nudge,
             capacity: config.slots,
             random: RandomPool::default(),
             clock: Clock::new(),
@@ -152,35 +157,56 @@ impl TokioUring {
         Ok(TokioUring { core, runtime })
     }
 
-    /// Runs the runtime until something has happened or `timeout` is over.
+    /// Runs the runtime until something has happened or `timeout` is over, and no fence is under way.
     fn run(&mut self, timeout: Option<Duration>) {
         let TokioUring { core, runtime } = self;
         let hurry = timeout == Some(Duration::ZERO);
+        core.begin(hurry);
         runtime.block_on(async {
-            let sleep = timeout.filter(|_| !hurry).map(tokio::time::sleep);
-            let mut sleep = std::pin::pin!(OptionFuture::from(sleep));
-            let mut slept = hurry;
-            let mut looks = 0;
+            let mut timeout = pin!(OptionFuture::from(timeout.filter(|_| !hurry).map(sleep)));
+            let mut over = hurry;
+            let mut again = None;
+            let mut fences = 0;
             let rest = core.acceptors.wants_to_wake();
             poll_fn(|cx| {
-                core.look(cx);
-                // Who begins to rest has a wish that `timeout` does not know of.
-                slept = slept || core.acceptors.wants_to_wake() != rest;
-                slept = slept || matches!(sleep.as_mut().poll(cx), Poll::Ready(Some(())));
-                if !slept && core.told.is_empty() {
-                    return Poll::Pending;
+                loop {
+                    core.look(cx);
+                    // Who begins to rest has a wish that `timeout` does not know of.
+                    over = over || core.acceptors.wants_to_wake() != rest;
+                    over = over || matches!(timeout.as_mut().poll(cx), Poll::Ready(Some(())));
+                    if core.fenced {
+                        // Whenever this calls, the runtime goes to sleep anew, and tries again before that.
+                        let again = again
+                            .get_or_insert_with(|| interval_at(tokio::time::Instant::now() + AGAIN, AGAIN));
+                        while again.poll_tick(cx).is_ready() {}
+                        return Poll::Pending;
+                    }
+                    if !over && core.told.is_empty() {
+                        return Poll::Pending;
+                    }
+                    if fences >= FENCES_MAX || !core.receivers.is_filling() {
+                        return Poll::Ready(());
+                    }
+                    fences += 1;
+                    core.fence();
                 }
-                looks += 1;
-                let more_comes = looks < LOOKS_MAX && core.receivers.is_filling();
-                if looks >= LOOKS_MIN && !more_comes {
-                    return Poll::Ready(());
-                }
-                core.wake_at_once(cx);
-                Poll::Pending
             })
             .await;
         });
     }
+}
+
+/// A runtime with a ring of its own.
+fn runtime(config: &TokioUringConfig) -> io::Result<Runtime> {
+    let mut ring = tokio_uring::uring_builder();
+    ring.setup_cqsize(config.completion_entries).dontfork();
+    // Since Linux 5.19 the kernel can do without interrupting a thread that computes to tell it of what has happened. Tried
+    // on another ring, because a runtime that cannot have its own leaves files open.
+    let trial: io::Result<IoUring> = IoUring::builder().setup_coop_taskrun().build(1);
+    if trial.is_ok() {
+        ring.setup_coop_taskrun();
+    }
+    Runtime::new(tokio_uring::builder().entries(config.ring_entries).uring_builder(&ring))
 }
 
 impl Core {
@@ -199,13 +225,24 @@ impl Core {
         [timeout, accepting].into_iter().flatten().min()
     }
 
-    /// Lets the runtime go to sleep, and be woken by the time it is there.
-    fn wake_at_once(&mut self, cx: &mut Context<'_>) {
-        // Edge-triggered, as the bell is. The last look registers who is to be woken.
-        while let Poll::Ready(nudged) = self.nudge.poll_read_ready(cx) {
-            nudged.expect("the runtime watches as long as it lives").clear_ready();
+    /// Begins what was asked for since the last wait, reads behind writes: so they bring what has been said until those are
+    /// done. A fence follows if there is anything to see to, or if it is a wait that must not sleep.
+    fn begin(&mut self, hurry: bool) {
+        self.operations.extend(self.receivers.reads.drain(..));
+        if std::mem::take(&mut self.begun) || hurry {
+            self.fence();
         }
-        self.nudge.get_ref().ring();
+    }
+
+    /// Puts a fence behind all that was begun.
+    fn fence(&mut self) {
+        self.fenced = true;
+        self.operations.push(operation::fence());
+    }
+
+    /// Whether nothing is under way nor about to be.
+    fn is_idle(&self) -> bool {
+        self.operations.is_empty() && self.receivers.reads.is_empty()
     }
 
     /// Takes note of what has happened, and begins what follows from it.
@@ -233,6 +270,7 @@ impl Core {
             Done::Scouted { conn, outcome, scout } => self.scouted(conn, outcome, scout),
             Done::Filled { conn, outcome, taken } => self.filled(conn, outcome, taken),
             Done::Written { conn, outcome, chain } => self.written(conn, outcome, chain),
+            Done::Fenced => self.fenced = false,
         }
     }
 }
@@ -340,18 +378,19 @@ impl Drop for TokioUring {
         for conn in self.core.slots.all_open() {
             self.core.start_closing(conn);
         }
-        let until = Instant::now() + FAREWELL;
-        while !self.core.operations.is_empty() {
-            if Instant::now() > until {
-                eprintln!("the kernel holds on to {} operations", self.core.operations.len());
-                std::process::abort();
+        let mut farewell = Farewell::new();
+        loop {
+            // As long as there is anything to tell, a wait does not sleep.
+            for event in self.core.told.drain(..) {
+                if let Event::Received { inbound: moongate_io::Inbound::Bytes(lease), .. } = event {
+                    self.core.receivers.pool.take_back(lease);
+                }
             }
-            self.run(Some(Duration::from_millis(1)));
-        }
-        for event in self.core.told.drain(..) {
-            if let Event::Received { inbound: moongate_io::Inbound::Bytes(lease), .. } = event {
-                self.core.receivers.pool.take_back(lease);
+            if self.core.is_idle() {
+                return;
             }
+            farewell.wait_for(self.core.operations.len());
+            self.run(Some(NAP));
         }
     }
 }

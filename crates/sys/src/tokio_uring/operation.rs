@@ -31,6 +31,8 @@ pub(super) enum Done {
     Filled { conn: ConnId, outcome: io::Result<usize>, taken: Taken },
     /// A write.
     Written { conn: ConnId, outcome: io::Result<usize>, chain: Chain },
+    /// Nothing at all, behind what was begun before.
+    Fenced,
 }
 
 pub(super) fn accept(listener: ListenerId, socket: Rc<TcpListener>) -> Operation {
@@ -83,6 +85,14 @@ pub(super) fn write(conn: ConnId, stream: Rc<Stream>, chain: Chain) -> Operation
             }
         };
         Done::Written { conn, outcome, chain }
+    })
+}
+
+pub(super) fn fence() -> Operation {
+    Box::pin(async {
+        // Doing nothing cannot fail; that it comes back is what counts.
+        let _ = tokio_uring::no_op().await;
+        Done::Fenced
     })
 }
 

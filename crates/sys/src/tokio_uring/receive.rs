@@ -3,6 +3,9 @@
 //! What the scout brings is copied into a buffer that can be lent; if there is more, a second read goes behind it into the
 //! same buffer, which it fills at once, for the kernel has been asked. So no buffer of the pool is ever lent to a
 //! connection that says nothing, and nobody can take them all by falling silent.
+//!
+//! A scout is sent with the next wait, behind its writes. One that went before them would bring only what had been said until
+//! then, and a publisher's next words would have to wait for the tick after.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,7 +15,7 @@ use moongate_io::{ConnId, Event, Inbound};
 
 use super::Core;
 use super::accept::tcp_info;
-use super::operation;
+use super::operation::{self, Operation};
 use super::slots::{Held, Phase, Receiving};
 use super::stream::Stream;
 use crate::pool::{Pool, Taken};
@@ -26,6 +29,8 @@ const TCP_CLOSE: u8 = 7;
 /// The buffers, and who waits for one.
 pub(super) struct Receivers {
     pub(super) pool: Pool,
+    /// Scouts that the next wait sends.
+    pub(super) reads: Vec<Operation>,
     /// Connections that hold what their scouts brought, first come first served.
     waiting: VecDeque<ConnId>,
     /// Reads under way that fill a buffer: there was something for them when they began.
@@ -34,7 +39,7 @@ pub(super) struct Receivers {
 
 impl Receivers {
     pub(super) fn new(pool: Pool) -> Receivers {
-        Receivers { pool, waiting: VecDeque::new(), filling: 0 }
+        Receivers { pool, reads: Vec::new(), waiting: VecDeque::new(), filling: 0 }
     }
 
     fn scout_size(&self) -> usize {
@@ -118,14 +123,13 @@ impl Core {
         slot.reading = true;
         let size = self.receivers.pool.size();
         let much = std::mem::take(&mut slot.much) && self.receivers.pool.home() > 0;
-        let operation = if much && has_more(&stream) {
+        if much && has_more(&stream) {
             self.receivers.filling += 1;
-            operation::fill(conn, stream, self.receivers.pool.take(), size)
+            self.operations.push(operation::fill(conn, stream, self.receivers.pool.take(), size));
         } else {
             let scout = scout.unwrap_or_else(|| Vec::with_capacity(self.receivers.scout_size()));
-            operation::scout(conn, stream, scout)
-        };
-        self.operations.push(operation);
+            self.receivers.reads.push(operation::scout(conn, stream, scout));
+        }
     }
 
     /// Copies what a scout brought into a buffer, and lends it unless there is more to go into it.

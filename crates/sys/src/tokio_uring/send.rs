@@ -22,6 +22,7 @@ impl Core {
         slot.sending = true;
         let stream = slot.stream.clone().expect("an open connection has a stream");
         self.operations.push(operation::write(conn, stream, chain));
+        self.begun = true;
     }
 
     /// The write under way has completed.

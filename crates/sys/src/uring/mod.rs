@@ -19,7 +19,7 @@ use std::cell::UnsafeCell;
 use std::fmt;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode};
@@ -27,6 +27,7 @@ use moongate_io::{Bytes, Chain, ConnId, Counters, Driver, Event, Lease, Listener
 
 use crate::bell::EventBell;
 use crate::buffers::Buffers;
+use crate::farewell::Farewell;
 use crate::listener::Listener;
 use crate::machine::{self, RandomPool};
 use crate::probe::{Feature, Missing};
@@ -370,14 +371,11 @@ impl Driver for Uring {
     }
 }
 
-/// How long the driver waits at its end for the kernel to let go of its memory, before it takes the process down.
-const FAREWELL: Duration = Duration::from_secs(10);
-
 impl Drop for Uring {
     /// Ends every operation and waits for it, since the kernel still points into this driver's memory (N1); then
     /// closes all connections at once.
     fn drop(&mut self) {
-        let until = Instant::now() + FAREWELL;
+        let mut farewell = Farewell::new();
         let mut batch = Vec::new();
         let mut lost = Vec::new();
         loop {
@@ -394,10 +392,7 @@ impl Drop for Uring {
             if self.ring.outstanding() == 0 {
                 break;
             }
-            if Instant::now() > until {
-                eprintln!("the kernel holds on to {} operations", self.ring.outstanding());
-                std::process::abort();
-            }
+            farewell.wait_for(self.ring.outstanding() as usize);
         }
         for lease in lost {
             self.receivers.buffers.take_back(lease);

@@ -217,6 +217,22 @@ pub(crate) fn set(socket: &impl AsFd, level: i32, name: i32, value: i32) {
     assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
 }
 
+/// Waits until the other end's kernel has acknowledged all that was written, and so holds it ready to be read.
+pub(crate) fn until_it_has_arrived(stream: &TcpStream) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut on_the_way: libc::c_int = 0;
+        // SAFETY: the kernel writes one int, to where one is.
+        let result = unsafe { libc::ioctl(stream.as_raw_fd(), libc::TIOCOUTQ, &raw mut on_the_way) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+        if on_the_way == 0 {
+            return;
+        }
+        assert!(Instant::now() < end, "{on_the_way} bytes do not arrive");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Closes with RST.
 pub(crate) fn reset(stream: TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };

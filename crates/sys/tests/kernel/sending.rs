@@ -5,15 +5,48 @@ use std::net::{Shutdown, SocketAddr};
 use std::time::Duration;
 
 use crate::common::*;
-use moongate_io::{CHAIN_SEGMENTS_MAX, Chain, ConnId, Driver, Event, ListenerId, Segment, SendFault};
+use moongate_io::{
+    CHAIN_SEGMENTS_MAX, Chain, ConnId, Driver, Event, Inbound, ListenerId, Segment, SendFault,
+};
 
 on_every_driver!(
+    a_wait_that_does_not_sleep_brings_all_that_can_be_done_at_once,
     n6_short_sends_are_resumed_in_order,
     segments_of_every_number_go_out_in_order,
     n1_a_send_that_is_stuck_comes_back_when_closed,
     fin_follows_the_send_in_flight,
     n6_a_send_to_nobody_is_gone,
 );
+
+/// What a shard asks for in one tick is done in the next wait, however short, and what has been said by then is heard in it:
+/// so that what comes together is sent on together.
+fn a_wait_that_does_not_sleep_brings_all_that_can_be_done_at_once<D: Real>() {
+    let (mut driver, mut client, conn) = connected::<D>();
+    driver.recv(conn);
+    let mut events = Vec::new();
+    for round in 0..20 {
+        // More than one short read brings, less than a buffer.
+        let said = pattern(round, 1000);
+        client.write_all(&said).unwrap();
+        until_it_has_arrived(&client);
+        driver.send(conn, chain(b"hello"));
+        driver.wait(Some(Duration::ZERO), 256, &mut events);
+        let (mut sent, mut heard) = (0, Vec::new());
+        for event in events.drain(..) {
+            match event {
+                Event::Sent { outcome, .. } => sent += outcome.unwrap(),
+                Event::Received { inbound: Inbound::Bytes(mut lease), .. } => {
+                    heard.push(driver.bytes(&mut lease).to_vec());
+                    driver.release(lease);
+                }
+                event => panic!("{event:?}"),
+            }
+        }
+        assert_eq!(sent, 5, "round {round}");
+        assert!(heard == [said], "round {round}: {} pieces", heard.len());
+        client.read_exact(&mut [0; 5]).unwrap();
+    }
+}
 
 /// What is left of `chain` after `count` bytes.
 fn rest(chain: Chain, mut count: usize) -> Option<Chain> {
