@@ -23,12 +23,14 @@ fn k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free<D: Real>() {
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(address)).collect();
         // Nobody leaves: as many come as there are slots, and no more.
         let mut present = Vec::new();
-        for event in watch(&mut driver, Duration::from_millis(50)) {
+        until(&mut driver, |_, event| {
             let Event::Accepted { conn, .. } = event else { panic!("{event:?}") };
             assert!(conn.slot() < slots);
             present.push(conn);
-        }
-        assert_eq!(present.len(), slots as usize);
+            present.len() == slots as usize
+        });
+        let more = watch(&mut driver, Duration::from_millis(50));
+        assert!(more.is_empty(), "{more:?}");
         // Everybody who is answered leaves, and makes room.
         for conn in &present {
             driver.send(*conn, chain(b"hi"));
