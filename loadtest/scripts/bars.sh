@@ -5,8 +5,8 @@
 #   loadtest/scripts/bars.sh [--quick] [--rounds N] [BAR…]
 #
 #   --quick, --rounds N   as for compare.sh
-#   BAR…                  just these, of: fanout-one fanout-waiting unbounded echo handshake memory growth shards stopped
-#                         deflate kill events topics drivers
+#   BAR…                  just these, of: fanout-one fanout-waiting fanout-volleys unbounded echo handshake memory growth
+#                         shards stopped deflate kill events topics drivers
 #
 # Every bar is several rounds of every server that takes part, so all of them take long. The exit code is 1 if a bar was
 # missed, 2 if one could not be measured.
@@ -32,7 +32,8 @@ while (($#)); do
     shift
 done
 if ((${#bars[@]} == 0)); then
-    bars=(fanout-one fanout-waiting unbounded echo handshake memory growth shards stopped deflate kill events topics drivers)
+    bars=(fanout-one fanout-waiting fanout-volleys unbounded echo handshake memory growth shards stopped deflate kill events
+        topics drivers)
 fi
 mkdir -p target/compare
 

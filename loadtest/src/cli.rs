@@ -309,6 +309,8 @@ mod tests {
             "fanout --rate 0",
             "fanout --rate 5 --window 2",
             "fanout --rate 5 --unbounded",
+            "fanout --window 5 --volley 5",
+            "events --rate 5 --volley 5",
             "fanout --window 5 --losses-allowed",
             "slow --subscribers 10 --share 0",
             "slow --window 5",

@@ -6,7 +6,7 @@ import subprocess
 import threading
 from dataclasses import dataclass
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass
@@ -25,7 +25,7 @@ class EventStream:
     def __init__(self, url: str, *more: str):
         self.process = subprocess.Popen(
             [
-                "curl", "--silent", "--show-error", "--no-buffer", "--noproxy", "*", "--max-time", "120",
+                "curl", "--silent", "--show-error", "--no-buffer", "--noproxy", "*", "--max-time", "280",
                 "--include", "--header", "Accept: text/event-stream", *more, url,
             ],
             stdout=subprocess.PIPE,

@@ -4,9 +4,10 @@ import itertools
 import json
 import re
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from gateway import PATIENCE, until
@@ -40,13 +41,16 @@ class Firefox:
     def __enter__(self):
         with ExitStack() as stack:
             url = self._start(stack)
-            self._socket = stack.enter_context(connect(f"{url}/session", proxy=None, max_size=None))
+            # A browser that is busy with something else is not gone.
+            patient = {"open_timeout": PATIENCE, "ping_interval": None}
+            self._socket = stack.enter_context(connect(f"{url}/session", proxy=None, max_size=None, **patient))
             self.call("session.new", capabilities={})
             self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_):
-        with self._stack:
+        # It may be gone before its answer is here.
+        with self._stack, suppress(ConnectionClosed):
             self.call("browser.close")
 
     def _start(self, stack: ExitStack) -> str:
@@ -64,14 +68,14 @@ class Firefox:
             stderr=subprocess.STDOUT,
         )
         stack.callback(end, process)
-        return until("Firefox to listen", lambda: READY.search(log.read_text()), PATIENCE * 2)[1]
+        return until("Firefox to listen", lambda: READY.search(log.read_text()), PATIENCE)[1]
 
     def call(self, method: str, **parameters) -> dict:
         """One command and its result."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=PATIENCE * 2))
+            answer = json.loads(self._socket.recv(timeout=PATIENCE))
             if answer.get("id") == number:
                 assert answer["type"] == "success", answer
                 return answer["result"]
@@ -95,6 +99,10 @@ class Tab:
     def __init__(self, firefox: Firefox, context: str):
         self._firefox, self._context = firefox, context
 
+    def show(self):
+        """Brings it to the front. One behind it draws less and less often, the longer it has been there."""
+        self._firefox.call("browsingContext.activate", context=self._context)
+
     def evaluate(self, expression: str):
         """The value of an expression, which must be one that JSON has."""
         result = self._firefox.call(
@@ -117,7 +125,7 @@ class Tab:
 
     def type(self, selector: str, text: str):
         """Key by key, into the element."""
-        self._firefox.call("browsingContext.activate", context=self._context)
+        self.show()
         self.evaluate(f"document.querySelector({json.dumps(selector)}).focus() ?? null")
         keys = [{"type": kind, "value": key} for key in text for kind in ("keyDown", "keyUp")]
         keyboard = {"type": "key", "id": "keyboard", "actions": keys}

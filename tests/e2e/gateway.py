@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 READY = re.compile(r'\bready\b.*?\blisten"?[=:]"?([^\s"]+)"?.*?\bcontrol"?[=:]"?([^\s"]+)')
 
 # How long anything may take that has no time of its own: long enough for a busy machine with two cores.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 # What drives the gateways under test, unless a test says so itself.
 DRIVER = os.environ.get("DRIVER") or "auto"
@@ -30,6 +30,8 @@ USUAL = {
     "CONNECTIONS_MAX": "2000",
     "DRAIN_DELAY": "0s",
     "DRAIN_TIMEOUT": "1s",
+    # So that what comes is what was said, however long a test takes.
+    "PING_INTERVAL": "1h",
 }
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 from gateway import ROOT, Gateway, until
@@ -104,11 +105,10 @@ class Proxy:
 
     def stop(self):
         self._process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
-        finally:
-            self._process.kill()
-            self._process.wait()
+        self._process.kill()
+        self._process.wait()
 
 
 class Nginx(Proxy):
@@ -144,6 +144,10 @@ class Haproxy(Proxy):
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody else is given for a minute: one in TIME_WAIT, where only who sets SO_REUSEADDR may listen."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with socket.create_connection(listener.getsockname()) as client:
+            listener.accept()[0].close()
+            # Who ends first is the one to wait.
+            assert client.recv(1) == b""
+        return listener.getsockname()[1]

@@ -23,7 +23,7 @@ from raw import BINARY, TEXT
 
 SHARDS, BUFFERS = 2, 256
 CLIENTS = 4
-PATIENCE = 20.0
+PATIENCE = 60.0
 # How far memory may grow after the first quarter: what an allocator keeps, not what a leak loses.
 GROWTH_BYTES_MAX = 8 * MIB
 RESET = struct.pack("ii", 1, 0)

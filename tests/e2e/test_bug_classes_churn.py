@@ -23,7 +23,7 @@ MASK = b"\0\0\0\0"
 def test_n2_n7_connections_come_and_go_for_half_a_minute():
     """N2, N3, N7, K4: as many as fit, cut off at any moment; no slot, lease, descriptor or byte is lost."""
     script = Path(__file__).with_name("soak.py")
-    done = subprocess.run([sys.executable, str(script), "--seconds", "25"], capture_output=True, text=True, timeout=110)
+    done = subprocess.run([sys.executable, str(script), "--seconds", "25"], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-5000:]
     print(done.stdout)
 
@@ -112,7 +112,7 @@ def test_e11_sigterm_in_the_middle_of_all_this(start, shards):
     """E11, K5, N1: it drains in the time that was set, whatever is going on, and the exit code says that all went well."""
     gateway = start(
         SHARDS=str(shards), OUTBOX_BYTES_MAX="128KiB", MEMORY_BYTES_MAX="4MiB", TOPICS_MAX="500", TOPIC_LINGER="500ms",
-        RING_ENTRIES="64", RECV_BUFFERS="16", HEAD_TIMEOUT="1s", PING_INTERVAL="500ms", PONG_TIMEOUT="500ms", CLOSE_TIMEOUT="500ms",
+        RING_ENTRIES="64", RECV_BUFFERS="16", HEAD_TIMEOUT="1s", PING_INTERVAL="500ms", PONG_TIMEOUT="1m", CLOSE_TIMEOUT="500ms",
         DRAIN_DELAY="300ms", DRAIN_TIMEOUT="1s",
     )  # fmt: skip
     with open_websocket(gateway.listen, "/topics/calm") as bystander, Attack(gateway):

@@ -25,7 +25,7 @@ LEGAL = deflate(bytes(MESSAGE_BYTES_MAX), 9)
 @pytest.fixture(scope="module")
 def gateway():
     """The usual limits; nobody is pinged."""
-    with running(SHARDS="1", PING_INTERVAL="1h", PONG_TIMEOUT="1h", CLOSE_TIMEOUT="2s") as one:
+    with running(SHARDS="1", PING_INTERVAL="1h", PONG_TIMEOUT="1h", CLOSE_TIMEOUT="1m") as one:
         yield one
 
 

@@ -74,6 +74,21 @@ def check_chunks_are_published(connection: Connection):
     assert answer.status in (200, 400), answer
 
 
+def spent(gateway) -> tuple[float, float]:
+    """Processor time so far, and in how many turns of its shards."""
+    turns = gauge(gateway, "tick_seconds_count")
+    return cpu_seconds(gateway), turns
+
+
+def check_not_dearer(first: tuple, last: tuple, spare: float = 0):
+    """The last stretch took no more work than the first, `spare` seconds aside: altogether, or by the turn, for how many
+    bytes a turn finds is up to what else the machine does. Each stretch is what was `spent` before and after it."""
+    (first_cost, first_turns), (last_cost, last_turns) = (
+        (after[0] - before[0], after[1] - before[1]) for before, after in (first, last)
+    )
+    assert last_cost < 3 * first_cost + spare or last_cost / last_turns < 3 * first_cost / first_turns, (first, last)
+
+
 # What drips, what it follows (a 101 or nothing), and how it ends.
 DRIPS = {
     "A26 one long field": (one_field, False, check_head_is_too_large),
@@ -94,20 +109,20 @@ def test_a_byte_costs_the_same_wherever_it_comes(gateway, make, upgraded, check_
     open_one = (lambda: open_websocket(gateway.listen, "/echo")) if upgraded else (lambda: Connection(gateway.listen))
     drippers = [open_one() for _ in range(3)]
     heard = int(gauge(gateway, "bytes_in_total"))
-    costs = []
+    stretches = []
     for quarter in range(4):
-        before = cpu_seconds(gateway)
+        before = spent(gateway)
         for at in range(quarter * len(data) // 4, (quarter + 1) * len(data) // 4):
             byte = data[at : at + 1]
             for dripper in drippers:
                 dripper.socket.send(byte)
         sent = heard + len(drippers) * ((quarter + 1) * len(data) // 4)
         until("all of it to be read", lambda: gauge(gateway, "bytes_in_total") >= sent)
-        costs.append(cpu_seconds(gateway) - before)
+        stretches.append((before, spent(gateway)))
     for dripper in drippers:
         check_end(dripper)
         dripper.socket.close()
-    assert costs[3] < 3 * costs[0] + 0.1, costs
+    check_not_dearer(stretches[0], stretches[3], 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -136,18 +151,17 @@ def test_a_late_byte_costs_what_an_early_one_costs(spacious, make, filler, upgra
     data += filler * ((LONG - len(data)) // len(filler))
     with open_websocket(spacious.listen, "/echo") if upgraded else Connection(spacious.listen) as dripper:
         heard = gauge(spacious, "bytes_in_total")
-        costs = []
+        stretches = []
         for part, size in [(data[:2000], 1), (data[2000:-2000], MIB), (data[-2000:], 1)]:
-            before = cpu_seconds(spacious)
+            before = spent(spacious)
             for at in range(0, len(part), size):
                 dripper.send(part[at : at + size])
                 # So that each byte is received by itself.
                 time.sleep(0.0001)
             heard += len(part)
             until("all of it to be read", lambda heard=heard: gauge(spacious, "bytes_in_total") >= heard)
-            costs.append(cpu_seconds(spacious) - before)
-        early, _, late = costs
-    assert late < 3 * early, (early, late)
+            stretches.append((before, spent(spacious)))
+    check_not_dearer(stretches[0], stretches[2])
 
 
 def fields(count: int) -> bytes:
@@ -208,7 +222,7 @@ HELD = 500
 @pytest.fixture(scope="module")
 def hasty():
     """A gateway that waits two seconds for what it was promised."""
-    with running(HEAD_TIMEOUT="2s", CLOSE_TIMEOUT="2s") as one:
+    with running(HEAD_TIMEOUT="2s", CLOSE_TIMEOUT="1m") as one:
         yield one
 
 
@@ -223,7 +237,7 @@ PROMISES = {
 @pytest.mark.parametrize("make", PROMISES.values(), ids=PROMISES.keys())
 def test_hundreds_who_never_end_their_request(hasty, make):
     """C10, K7: 408 and a clean end for every one, other requests are answered meanwhile, and the log is not flooded."""
-    lines = len(hasty.lines)
+    lines, began = len(hasty.lines), time.monotonic()
     slow = [Connection(hasty.listen) for _ in range(HELD)]
     for connection in slow:
         connection.send(make(hasty.host))
@@ -232,21 +246,26 @@ def test_hundreds_who_never_end_their_request(hasty, make):
         check_problem(connection.answer(), 408)
         connection.socket.close()
     until("all to be forgotten", lambda: gauge(hasty, "connections") == 0 and gauge(hasty, "memory_bytes") == 0)
-    assert len(hasty.lines) - lines < HELD / 4, "K6: a line for each would be a weapon"
+    check_log_is_not_flooded(hasty, lines, began)
 
 
-def test_unended_heads_hold_what_arrived_and_no_more(hasty):
+def check_log_is_not_flooded(gateway, lines: int, began: float):
+    """K6: since it had so many lines, it has got twenty a second on each shard, and one that counts the others."""
+    assert len(gateway.lines) - lines <= 2 * 21 * (time.monotonic() - began + 2), "a line for each would be a weapon"
+
+
+def test_unended_heads_hold_what_arrived_and_no_more(start):
     """K1, K2: a thousand heads of 15 KB are on the account of memory, and off it when they have ended."""
-    count, size = 1000, 15_000
-    before = resident_bytes(hasty)
-    slow = [Connection(hasty.listen) for _ in range(count)]
+    gateway, count, size = start(HEAD_TIMEOUT="5m"), 1000, 15_000
+    before = resident_bytes(gateway)
+    slow = [Connection(gateway.listen) for _ in range(count)]
     try:
         for connection in slow:
-            connection.send(start_of_head(hasty.host, "X-Filler: " + "x" * (size - 100)))
-        until("all heads to be held", lambda: gauge(hasty, "memory_bytes") > count * (size - 200) or None)
-        assert gauge(hasty, "memory_bytes") < count * size * 2.5
-        assert resident_bytes(hasty) - before < count * size * 3 + 8 * MIB
+            connection.send(start_of_head(gateway.host, "X-Filler: " + "x" * (size - 100)))
+        until("all heads to be held", lambda: gauge(gateway, "memory_bytes") > count * (size - 200))
+        assert gauge(gateway, "memory_bytes") < count * size * 2.5
+        assert resident_bytes(gateway) - before < count * size * 3 + 8 * MIB
     finally:
         for connection in slow:
             connection.socket.close()
-    until("all to be forgotten", lambda: gauge(hasty, "memory_bytes") == 0)
+    until("all to be forgotten", lambda: gauge(gateway, "memory_bytes") == 0)

@@ -20,10 +20,11 @@ MASK = b"\0\0\0\0"
 
 def check_at_rest(gateway: Gateway, seconds: float, log_lines_max: int):
     """K6: whatever it cannot have now, it does not ask for without pause, nor does it complain without pause."""
-    lines, before = len(gateway.lines), cpu_seconds(gateway)
+    lines, before, began = len(gateway.lines), cpu_seconds(gateway), time.monotonic()
     time.sleep(seconds)
     assert cpu_seconds(gateway) - before < seconds / 4, "it goes round in circles"
-    assert len(gateway.lines) - lines <= log_lines_max, gateway.log
+    # Waking up may have taken longer.
+    assert len(gateway.lines) - lines <= log_lines_max * (time.monotonic() - began) / seconds, gateway.log
 
 
 def test_k6_too_few_files_to_start_with():
@@ -166,15 +167,15 @@ def test_k4_a_topic_for_every_post():
         assert gauge(gateway, "topics") == most
         full = resident_bytes(gateway)
         assert full - resident < most * 2 * KIB + 4 * MIB
-        lines = len(gateway.lines)
+        lines, began = len(gateway.lines), time.monotonic()
         for number in range(more):
             answer = post(gateway.listen, f"/topics/{long_name}/another/{number}", b"x")
             check_problem(answer, 503)
             assert int(answer.one("Retry-After")) > 0
         assert gauge(gateway, "topics") <= most
         assert resident_bytes(gateway) - full < 2 * MIB, "a refused topic leaves nothing behind"
-        assert len(gateway.lines) - lines < more / 10
-    with running(SHARDS="1", TOPICS_MAX="50", TOPIC_LINGER="1s") as gateway:
+        assert len(gateway.lines) - lines <= 21 * (time.monotonic() - began + 2), "twenty a second, and one that counts the others"
+    with running(SHARDS="1", TOPICS_MAX="50", TOPIC_LINGER="3s") as gateway:
 
         def full():
             return any(post(gateway.listen, f"/topics/{number}", b"x").status == 503 for number in range(100))

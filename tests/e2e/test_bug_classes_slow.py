@@ -1,6 +1,7 @@
 """Peers that do not read, that never finish, that are not there any more; and who else is to suffer from them: nobody."""
 
 import hashlib
+import itertools
 import selectors
 import subprocess
 import sys
@@ -126,9 +127,11 @@ def test_k3_who_speaks_and_never_listens_is_cut_as_well(narrow):
     said = []
     with open_websocket(narrow.listen, path, receive_buffer=8192) as speaker, Crowd(narrow, path, 1) as crowd:
         while gauge(narrow, "subscribers_ended_total", '"outbox_full"') == ended:
-            assert len(said) < 1000
-            said.append(payload(len(said), SIZE))
-            speaker.send(raw.frame(BINARY, said[-1], mask=MASK))
+            crowd.hear_some()
+            # Enough to be cut, and less than what is thrown away of a peer that sends on.
+            if len(said) < 60:
+                said.append(payload(len(said), SIZE))
+                speaker.send(raw.frame(BINARY, said[-1], mask=MASK))
         assert resident_bytes(narrow) - resident < 8 * MIB
         check_prefix_then_cut(speaker, said)
         # What it sent after it was cut is not looked at; the other one hears all that was, also what waited for its place.
@@ -235,9 +238,14 @@ def test_k5_a_window_that_stays_shut(start):
     for stream in streams:
         stream.send(head("GET /topics/shut HTTP/1.1", f"Host: {gateway.host}", accept))
         assert stream.head().status == 200
-    for number in range(300):
-        publish(gateway, "/topics/shut", payload(number, SIZE))
-    assert gauge(gateway, "outbox_bytes") > 0, "they are owed something"
+    said = itertools.count()
+
+    def owed() -> bool:
+        """Or given up already, on a machine that had something else to do."""
+        publish(gateway, "/topics/shut", payload(next(said), SIZE))
+        return gauge(gateway, "outbox_bytes") > 0 or gauge(gateway, "subscribers_ended_total") > 0
+
+    until("them to be owed something", owed)
     until("all to be given up", lambda: gauge(gateway, "subscribers_ended_total", '"tcp_timeout"') == len(streams))
     check_all_came_home(gateway, 1024, files)
     for stream in streams:
@@ -255,7 +263,7 @@ def own_loopback() -> list[str]:
 def test_k5_e12_peers_that_vanish_without_a_word():
     """K5, E12: no FIN, no RST, only silence: TCP_USER_TIMEOUT ends what pings and heartbeats found nobody for."""
     script = Path(__file__).with_name("vanish.py")
-    done = subprocess.run([*own_loopback(), sys.executable, str(script)], capture_output=True, text=True, timeout=90)
+    done = subprocess.run([*own_loopback(), sys.executable, str(script)], capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-5000:]
 
 

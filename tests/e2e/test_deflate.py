@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 import raw
 from events import EventStream
 from gateway import PATIENCE, until
+from gauges import cpu_seconds
 from raw import CLOSE, TEXT, BINARY, Connection, authority, frame, open_websocket, upgrade
 from test_control import samples, total
 from test_topics import NODE
@@ -371,17 +372,18 @@ def test_a_hundred_bombs_at_once(start):
     with open_websocket(gateway.listen, "/echo") as bystander:
         for attacker in attackers:
             attacker.send(compressed(BINARY, payload))
-        slowest = 0.0
+        most = 0.0
         for number in range(50):
-            asked = time.monotonic()
+            before = cpu_seconds(gateway)
             bystander.send(frame(TEXT, str(number).encode()))
             assert bystander.frame() == (TEXT, str(number).encode())
-            slowest = max(slowest, time.monotonic() - asked)
+            most = max(most, cpu_seconds(gateway) - before)
         for attacker in attackers:
             assert attacker.close_frame()[0] == 1009
             attacker.socket.close()
-    # 100 bombs of 16 MiB are more than a second of inflating; a tick's share is a few milliseconds.
-    assert slowest < 0.25, slowest
+    # 100 bombs of 16 MiB are more than a second of inflating; a tick's share is a few milliseconds. Counted is the work
+    # between a word and its echo, and not how long it took: the machine may have others to serve.
+    assert most < 0.25, most
     assert peak_memory(gateway) - before < 2 * 100 * len(payload) + 64 * MIB
     found = samples(gateway)
     assert total(found, "inflate_refused_total", 'reason="too_big"') == 100

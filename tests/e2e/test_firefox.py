@@ -19,6 +19,7 @@ def wait_for_state(tab: Tab, state: str):
 
 
 def wait_for_messages(tab: Tab, messages: list[str]):
+    tab.show()
     until(f"the tab to show {messages}", lambda: tab.texts("[data-testid=message] .said") == messages)
 
 
@@ -37,8 +38,10 @@ def test_chat(firefox, gateway, topic):
         two.type("#text", f"by POST{ENTER}")
         assert other.recv(timeout=PATIENCE) == "by POST"
         long = "0123456789" * 100
-        other.send(long)
-        other.send(b"\x00\xff\x7a")
+        for message in (long, b"\x00\xff\x7a"):
+            other.send(message)
+            # Only then does it have its place before what comes over another connection.
+            assert other.recv(timeout=PATIENCE) == message
         post(gateway.listen, path, "by hand".encode())
         for tab in (one, two):
             wait_for_messages(tab, ["from Firefox 🌕", "by POST", long, "00 ff 7a", "by hand"])

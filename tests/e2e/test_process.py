@@ -11,7 +11,7 @@ import pytest
 
 import raw
 from events import EventStream
-from gateway import USUAL, run_to_end, until
+from gateway import PATIENCE, USUAL, run_to_end, until
 from raw import get, open_websocket, post
 
 
@@ -178,7 +178,7 @@ def test_the_signal_itself_refuses_nobody(start):
         gateway.signal(signal.SIGTERM)
         told.set()
         for one in asking:
-            one.result(60)
+            one.result(PATIENCE)
         gateway.signal(signal.SIGTERM)
         gateway.wait()
     assert set(answers) == {200}

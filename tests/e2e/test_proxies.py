@@ -160,7 +160,7 @@ def test_origins_are_compared_with_the_host_the_client_named(kind, front, gatewa
 
 def test_silence_is_outlived(kind, front, start, topic):
     """Timeouts of the proxy that are longer than the ping interval end nothing: two of them pass in silence."""
-    gateway = start(PING_INTERVAL="400ms")
+    gateway = start(PING_INTERVAL="200ms")
     proxy = front(kind, gateway, {"75s": "2s"})
     path = f"/topics/{topic}"
     with EventStream(proxy.url(path)) as stream, connect(proxy.ws(path), proxy=None, ping_interval=None) as one:
@@ -179,11 +179,11 @@ def test_silence_that_is_too_long_is_not(kind, front, start, topic):
 
 def test_draining_is_seen(front, start, topic):
     """HAProxy: the server is DOWN while Moongate still takes connections; who is on it hears 1001 through the proxy."""
-    gateway = start(DRAIN_DELAY="6s", DRAIN_TIMEOUT="1s")
+    gateway = start(DRAIN_DELAY="10s", DRAIN_TIMEOUT="1s")
     proxy = front(Haproxy, gateway)
     with open_websocket(proxy.address, f"/topics/{topic}") as connection:
         gateway.signal(signal.SIGTERM)
-        until("HAProxy to see it", lambda: "Server moongate/one is DOWN" in proxy.log, 5)
+        until("HAProxy to see it", lambda: "Server moongate/one is DOWN" in proxy.log, 9)
         assert "code: 503" in proxy.log, proxy.log
         with raw.Connection(proxy.address) as late:
             late.send(upgrade(f"/topics/{topic}", "gate.example"))
@@ -197,13 +197,13 @@ def test_draining_is_seen(front, start, topic):
 
 def test_draining_is_seen_through_nginx(front, start, topic):
     """Whoever asks /readyz through it; and the 1001 comes through."""
-    gateway = start(DRAIN_DELAY="3s", DRAIN_TIMEOUT="1s")
+    gateway = start(DRAIN_DELAY="5s", DRAIN_TIMEOUT="1s")
     proxy = front(Nginx, gateway)
     readyz = head("GET /readyz HTTP/1.1", "Host: gate.example")
     assert ask(proxy, readyz).status == 200
     with open_websocket(proxy.address, f"/topics/{topic}") as connection:
         gateway.signal(signal.SIGTERM)
-        until("the answer to change", lambda: ask(proxy, readyz).status == 503, 2)
+        until("the answer to change", lambda: ask(proxy, readyz).status == 503, 4)
         code, _ = connection.close_frame()
         assert code == 1001
         connection.send(raw.close(1001))

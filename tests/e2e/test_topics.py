@@ -18,7 +18,7 @@ NODE = str(ROOT / "target/test-env/bin/node")
 def curl(*arguments: str, data: bytes | None = None) -> tuple[int, bytes]:
     """Status and body of one curl call."""
     done = subprocess.run(
-        ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "30", "--write-out", "\n%{http_code}", *arguments],
+        ["curl", "--silent", "--show-error", "--noproxy", "*", "--max-time", "60", "--write-out", "\n%{http_code}", *arguments],
         input=data, capture_output=True, timeout=PATIENCE + 5,
     )
     assert done.returncode == 0, done.stderr.decode()
@@ -127,7 +127,7 @@ def test_echo(gateway):
 NODE_CHAT = """
 const [url, count] = [process.argv[1], Number(process.argv[2])];
 const fail = (why) => { console.error(why); process.exit(1); };
-setTimeout(() => fail('timed out'), 30000);
+setTimeout(() => fail('timed out'), 60000);
 const sockets = [new WebSocket(url), new WebSocket(url)];
 const heard = [[], []];
 let open = 0, closed = 0;

@@ -28,14 +28,17 @@ pub(crate) struct FanoutArgs {
     /// Closed loop: messages on their way to their subscribers at a time, all publishers together
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     window: u64,
+    /// Closed loop: so many messages at once, all publishers together, as soon as those before have come to their subscribers
+    #[arg(long, conflicts_with = "window", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    volley: Option<u64>,
     /// Open loop: messages per second, all publishers together; latency counts from the time a message was to be sent
-    #[arg(long, conflicts_with_all = ["window", "unbounded"], value_parser = rate)]
+    #[arg(long, conflicts_with_all = ["window", "volley", "unbounded"], value_parser = rate)]
     rate: Option<f64>,
     /// No loop: publishers send whatever the server takes from them; latency counts from the time they could
-    #[arg(long, conflicts_with = "window")]
+    #[arg(long, conflicts_with_all = ["window", "volley"])]
     unbounded: bool,
     /// Counts what is lost and who is cut, instead of failing
-    #[arg(long, conflicts_with = "window")]
+    #[arg(long, conflicts_with_all = ["window", "volley"])]
     losses_allowed: bool,
     #[command(flatten)]
     slow: SlowShare,
@@ -103,8 +106,11 @@ pub(crate) struct EventsArgs {
     /// Closed loop: messages on their way to their subscribers at a time, all publishers together
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     window: u64,
+    /// Closed loop: so many messages at once, all publishers together, as soon as those before have come to their subscribers
+    #[arg(long, conflicts_with = "window", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    volley: Option<u64>,
     /// Open loop: messages per second, all publishers together; latency counts from the time a message was to be sent
-    #[arg(long, conflicts_with = "window", value_parser = rate)]
+    #[arg(long, conflicts_with_all = ["window", "volley"], value_parser = rate)]
     rate: Option<f64>,
     /// Messages are bytes, which travel as base64
     #[arg(long, conflicts_with = "text")]
@@ -202,10 +208,11 @@ impl Audience {
 
 impl FanoutArgs {
     pub(super) fn into_kind(self) -> Result<(Common, Kind), String> {
-        let pace = match self.rate {
-            Some(rate) => Pace::Rate(rate),
-            None if self.unbounded => Pace::Unbounded,
-            None => Pace::Window(self.window),
+        let pace = match (self.rate, self.volley) {
+            (Some(rate), _) => Pace::Rate(rate),
+            (None, Some(messages)) => Pace::Volley(messages),
+            (None, None) if self.unbounded => Pace::Unbounded,
+            (None, None) => Pace::Window(self.window),
         };
         let slow = self.base.audience.slow(self.slow.slow_share, self.slow.slow_rate);
         let form = Form { slow, losses_allowed: self.losses_allowed, ..Form::plain(pace) };
@@ -243,7 +250,11 @@ impl EventsArgs {
             return Err("event streams are not compressed: --deflate is for WebSockets".to_owned());
         }
         self.base.speech.text = !self.binary;
-        let pace = self.rate.map_or(Pace::Window(self.window), Pace::Rate);
+        let pace = match (self.rate, self.volley) {
+            (Some(rate), _) => Pace::Rate(rate),
+            (None, Some(messages)) => Pace::Volley(messages),
+            (None, None) => Pace::Window(self.window),
+        };
         let form = Form { streams: u32::MAX, ..Form::plain(pace) };
         let (common, options) = self.base.into_options(form)?;
         Ok((common, Kind::Events(options)))

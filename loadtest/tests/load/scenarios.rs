@@ -30,6 +30,8 @@ fn all_is_well_in_every_scenario() {
         ),
         ("events --subscribers 10 --count 100", "delivered  1100 of 1100 "),
         ("events --subscribers 10 --count 100 --binary --window 8", "delivered  1100 of 1100 "),
+        ("events --subscribers 10 --count 100 --volley 16", "delivered  1100 of 1100 "),
+        ("fanout --subscribers 9 --count 100 --volley 300 --topics 3 --threads 2", "delivered  400 of 400 "),
         (
             "mixed --subscribers 20 --count 200 --rate 400 --echoes 7 --threads 2 --posters 3",
             "POST       p50 ",

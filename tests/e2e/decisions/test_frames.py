@@ -220,7 +220,7 @@ def test_a_close_is_answered(gateway, place, sent, code):
 
 def test_e10_who_never_answers_a_close_is_reset(start):
     """Our FIN is out and the peer keeps its side open: it is not waited for any longer than that."""
-    gateway = start(CLOSE_TIMEOUT="200ms")
+    gateway = start(CLOSE_TIMEOUT="2s")
     with open_websocket(gateway.listen, PATH) as connection:
         connection.send(b"\x81\x00")
         assert connection.close_frame()[0] == 1002

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from gateway import PATIENCE, until
+from gateway import until
 from gauges import check_all_came_home, gauge
 from raw import Connection, check_problem, exchange, upgrade
 from upstream import SWITCH, check_pattern, fill, half_close, is_quiet, is_reset, opened, passed, reset
@@ -173,24 +173,24 @@ def test_h13_who_does_not_read_is_not_written_to(start, upstream, who):
 
 def test_h17_silence_ends_it(tunnel, upstream):
     """After the idle timeout, and not while anything moves, either way."""
-    gateway = tunnel("idle_timeout=1s")
+    gateway = tunnel("idle_timeout=2s", CLOSE_TIMEOUT="1s")
     client, call = opened(gateway.listen, "/t/x", upstream)
-    since = time.monotonic()
-    for number in range(6):
+    began, number = time.monotonic(), 0
+    while passed(began) < 2.5:
+        number += 1
         one, other = (client, call) if number % 2 else (call, client)
-        time.sleep(0.4)
+        time.sleep(0.1)
+        since = time.monotonic()
         one.send(b"x")
         assert other.take(1) == b"x"
-    assert passed(since) > 2
-    since = time.monotonic()
     is_reset(client)
     is_reset(call)
-    assert 0.8 < passed(since) < 10, "H17"
+    assert passed(since) > 1.5, "H17"
     until("the tunnel to be gone", lambda: gauge(gateway, "connections") == 0)
 
 
 def test_h17_silence_ends_a_half_closed_one(tunnel, upstream):
-    gateway = tunnel("idle_timeout=500ms")
+    gateway = tunnel("idle_timeout=500ms", CLOSE_TIMEOUT="1s")
     client, call = opened(gateway.listen, "/t/x", upstream)
     half_close(client)
     assert call.rest() == b""
@@ -200,15 +200,15 @@ def test_h17_silence_ends_a_half_closed_one(tunnel, upstream):
 
 def test_h17_a_lifetime_ends_what_is_in_use(tunnel, upstream):
     """Counted from the 101, whatever moves. It is an ordinary end: FIN, behind all that was said."""
-    gateway = tunnel("idle_timeout=1m lifetime=2s")
-    client, call = opened(gateway.listen, "/t/x", upstream)
+    gateway = tunnel("idle_timeout=1m lifetime=3s")
     since = time.monotonic()
-    while passed(since) < 1.5:
+    client, call = opened(gateway.listen, "/t/x", upstream)
+    while passed(since) < 1:
         call.send(b"still here")
         assert client.take(10) == b"still here"
         time.sleep(0.05)
     assert not is_reset(client) and not is_reset(call), "H17"
-    assert 1.5 < passed(since) < 10, "H17"
+    assert passed(since) > 2.5, "H17"
     assert gauge(gateway, "tunnels_ended_total", 'reason="lifetime"') == 1
     assert gauge(gateway, "tunnels_ended_total", 'reason="idle"') == 0
     client.socket.close()
@@ -218,19 +218,17 @@ def test_h17_a_lifetime_ends_what_is_in_use(tunnel, upstream):
 
 def test_h17_draining_ends_it(tunnel, upstream):
     """In the time that everybody has; what moves until then moves on."""
-    gateway = tunnel(DRAIN_DELAY="500ms", DRAIN_TIMEOUT="2s")
+    gateway = tunnel(DRAIN_DELAY="2s", DRAIN_TIMEOUT="2s", CLOSE_TIMEOUT="1s")
     pairs = [opened(gateway.listen, "/t/x", upstream) for _ in range(5)]
     gateway.signal(signal.SIGTERM)
-    time.sleep(0.2)
+    gateway.says("SIGTERM")
     for client, call in pairs:
         client.send(b"still")
         assert call.take(5) == b"still"
-    since = time.monotonic()
     for client, call in pairs:
         is_reset(client)
         is_reset(call)
-    assert gateway.wait() == 0
-    assert passed(since) < PATIENCE / 2, "H17"
+    assert gateway.wait() == 0, "H17"
 
 
 def test_two_for_each_tunnel(start, upstream):

@@ -1,6 +1,5 @@
 """Tables of routes as an operator meets them: read from the environment or a file, checked, logged, resolved."""
 
-import os
 import shlex
 import subprocess
 import time
@@ -8,9 +7,10 @@ import time
 import pytest
 
 import raw
-from gateway import binary, run_to_end
+from gateway import binary, run_to_end, until
 from gauges import gauge
 from raw import check_problem, exchange, get, head, upgrade
+from test_control import samples
 from upstream import opened
 
 TABLE = "/topics/* topics; /chat/* tunnel 127.0.0.1:9 http=pass"
@@ -101,7 +101,7 @@ def test_refusals_are_counted_and_logged(start):
 def own_hosts(tmp_path, monkeypatch):
     """A gateway with an /etc/hosts of its own, in a mount namespace of its own: the file, to be written to."""
     hosts = tmp_path / "hosts"
-    hosts.write_text("127.0.0.1 localhost\n")
+    hosts.write_text("127.0.0.1 localhost".ljust(HOSTS_SIZE, "\n"))
     wrapper = tmp_path / "moongate"
     inside = f"mount --bind {shlex.quote(str(hosts))} /etc/hosts && exec {shlex.quote(binary())} \"$@\""
     wrapper.write_text(f"#!/bin/sh\nexec unshare --map-root-user --mount sh -c {shlex.quote(inside)} sh \"$@\"\n")
@@ -112,13 +112,19 @@ def own_hosts(tmp_path, monkeypatch):
     return hosts
 
 
+HOSTS_SIZE = 200
+
+
 def write(hosts, *lines: str):
-    """In place: the file is mounted."""
-    with open(hosts, "r+") as file:
-        file.truncate()
-        file.write("\n".join(["127.0.0.1 localhost", *lines, ""]))
-        file.flush()
-        os.fsync(file.fileno())
+    """In place, for the file is mounted; and at once, for it is read at any time, and must never seem to be empty."""
+    text = "\n".join(["127.0.0.1 localhost", *lines, ""]).ljust(HOSTS_SIZE, "\n")
+    with open(hosts, "r+b", buffering=0) as file:
+        file.write(text.encode())
+
+
+def wait_for_the_shards(gateway):
+    """What they are asked now comes to them behind what they were told before."""
+    samples(gateway)
 
 
 def test_addresses_move(own_hosts, start, serve):
@@ -133,19 +139,19 @@ def test_addresses_move(own_hosts, start, serve):
     assert reason() == "upstream_unresolved"
     write(own_hosts, "127.0.0.1 app.internal")
     gateway.says(r"an upstream's name resolves.*127\.0\.0\.1")
-    time.sleep(0.2)
+    wait_for_the_shards(gateway)
     client, call = opened(gateway.listen, "/a/b", upstream)
     # Nobody listens on that address.
     write(own_hosts, "127.0.0.99 app.internal")
     gateway.says(r"an upstream's name resolves.*127\.0\.0\.99")
-    time.sleep(0.2)
+    wait_for_the_shards(gateway)
     assert reason() == "upstream_unreachable"
     client.send(b"still open")
     assert call.take(10) == b"still open"
     write(own_hosts, "127.0.0.1 app.internal")
     gateway.says(r"an upstream's name resolves(?s:.*)127\.0\.0\.99(?s:.*)an upstream's name resolves.*127\.0\.0\.1")
     write(own_hosts)
+    until("it to fail again", lambda: gateway.log.count("does not resolve, and is tried again") == 2)
     time.sleep(2.5)
-    gateway.says("does not resolve, and is tried again")
     opened(gateway.listen, "/a/b", upstream)
     assert gateway.log.count("does not resolve, and is tried again") == 2, "once per change"

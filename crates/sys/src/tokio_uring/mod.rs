@@ -167,9 +167,12 @@ impl TokioUring {
             let mut over = hurry;
             let mut again = None;
             let mut fences = 0;
+            let rest = core.acceptors.wants_to_wake();
             poll_fn(|cx| {
                 loop {
                     core.look(cx);
+                    // Who begins to rest has a wish that `timeout` does not know of.
+                    over = over || core.acceptors.wants_to_wake() != rest;
                     over = over || matches!(timeout.as_mut().poll(cx), Poll::Ready(Some(())));
                     if core.fenced {
                         // Whenever this calls, the runtime goes to sleep anew, and tries again before that.

@@ -144,6 +144,7 @@ impl Options {
             format!("{subscribers} subscribers, {publishers} publishers, {topics} topics, {size} bytes");
         plan += &match self.pace {
             Pace::Window(window) => format!(", window {window}"),
+            Pace::Volley(messages) => format!(", volleys of {messages}"),
             Pace::Rate(rate) => format!(", {rate} messages/s"),
             Pace::Unbounded => ", unbounded".to_owned(),
         };
@@ -351,7 +352,7 @@ impl Scenario for Fanout {
     fn turn(&mut self, stage: Stage, scene: &mut Scene<'_>) -> Turn {
         let progress = self.members.take_progress();
         scene.control.add(progress);
-        if progress.heard > 0 && self.source.is_none() && matches!(self.options.pace, Pace::Window(_)) {
+        if progress.heard > 0 && self.source.is_none() && self.options.pace.is_closed() {
             scene.control.wake_first();
         }
         match stage {

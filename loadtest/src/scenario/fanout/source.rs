@@ -24,10 +24,20 @@ const WAITING_BYTES_MAX: usize = 256 * 1024;
 pub(crate) enum Pace {
     /// Closed loop: as soon as no more than so many are on their way to all who hear them.
     Window(u64),
+    /// Closed loop: so many at once, as soon as all have heard those before. Whatever the tool and the server make of the time
+    /// between two messages, it is the same volley that each subscriber is to be sent.
+    Volley(u64),
     /// Open loop: so many a second, whatever comes back.
     Rate(f64),
     /// As soon as the server's kernel has taken what was sent before.
     Unbounded,
+}
+
+impl Pace {
+    /// Whether what is sent waits for what is heard.
+    pub(super) fn is_closed(self) -> bool {
+        matches!(self, Pace::Window(_) | Pace::Volley(_))
+    }
 }
 
 /// Speaks, in the first thread.
@@ -41,6 +51,8 @@ pub(super) struct Source {
     due: u64,
     /// How many of those the others were told of.
     told: u64,
+    /// How many messages of the volley are still to be sent.
+    volley: u64,
     began: Option<u64>,
     /// When the server last took too little to send more: what is late by then is not this tool's doing.
     held_back_at: u64,
@@ -67,6 +79,7 @@ impl Source {
             sent_all: 0,
             due: 0,
             told: 0,
+            volley: 0,
             began: None,
             held_back_at: 0,
             message: Vec::new(),
@@ -154,6 +167,11 @@ impl Source {
                 let audience = options.audience(publisher % options.topics);
                 let on_the_way = (self.due + audience).saturating_sub(self.heard(scene));
                 if on_the_way > window * audience { Leave::Wait } else { Leave::Now(now) }
+            }
+            Pace::Volley(_) if self.volley == 0 && self.heard(scene) < self.due => Leave::Wait,
+            Pace::Volley(messages) => {
+                self.volley = if self.volley == 0 { messages } else { self.volley } - 1;
+                Leave::Now(now)
             }
             Pace::Rate(rate) => {
                 let due = began + (self.sent_all as f64 * SECOND as f64 / rate) as u64;

@@ -2,23 +2,23 @@
 const { io } = require('socket.io-client');
 
 const [url, transports] = process.argv.slice(2);
-const options = { reconnection: false, timeout: 10000, ...(transports !== 'default' && { transports: transports.split(',') }) };
+const options = { reconnection: false, timeout: 30000, ...(transports !== 'default' && { transports: transports.split(',') }) };
 const socket = io(url, options);
 const said = { transports: [], answers: [] };
 const fail = (why) => {
   console.log(JSON.stringify({ ...said, error: String(why?.description?.message ?? why?.message ?? why) }));
   process.exit(1);
 };
-setTimeout(() => fail('no answer'), 20000).unref();
+setTimeout(() => fail('no answer'), 50000).unref();
 
 async function talk() {
   for (const value of ['hello', 'zażółć 🌕', 'x'.repeat(100_000)]) {
-    const answer = await socket.timeout(10000).emitWithAck('ask', value);
+    const answer = await socket.timeout(30000).emitWithAck('ask', value);
     if (answer.value !== value) throw new Error('another value came back');
     said.answers.push(answer.transport);
   }
   const bytes = Buffer.from(Array.from({ length: 70_000 }, (_, index) => index % 256));
-  const back = await socket.timeout(10000).emitWithAck('bytes', bytes);
+  const back = await socket.timeout(30000).emitWithAck('bytes', bytes);
   if (!bytes.equals(Buffer.from(back))) throw new Error('other bytes came back');
 }
 
