@@ -68,14 +68,14 @@ class Firefox:
             stderr=subprocess.STDOUT,
         )
         stack.callback(end, process)
-        return until("Firefox to listen", lambda: READY.search(log.read_text()), PATIENCE)[1]
+        return until("Firefox to listen", lambda: READY.search(log.read_text()), PATIENCE * 3)[1]
 
     def call(self, method: str, **parameters) -> dict:
         """One command and its result."""
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while True:
-            answer = json.loads(self._socket.recv(timeout=PATIENCE))
+            answer = json.loads(self._socket.recv(timeout=PATIENCE * 2))
             if answer.get("id") == number:
                 assert answer["type"] == "success", answer
                 return answer["result"]
