@@ -145,7 +145,7 @@ impl Encode for Forms {
 
 pub(crate) fn opcode(kind: Kind) -> frame::Opcode {
     match kind {
-        Kind::Text => frame::Opcode::Text,
+        Kind::Text | Kind::Json => frame::Opcode::Text,
         Kind::Binary => frame::Opcode::Binary,
     }
 }
@@ -153,6 +153,7 @@ pub(crate) fn opcode(kind: Kind) -> frame::Opcode {
 fn wire_kind(kind: Kind) -> moongate_wire::Kind {
     match kind {
         Kind::Text => moongate_wire::Kind::Text,
+        Kind::Json => moongate_wire::Kind::Json,
         Kind::Binary => moongate_wire::Kind::Binary,
     }
 }
@@ -160,6 +161,7 @@ fn wire_kind(kind: Kind) -> moongate_wire::Kind {
 pub(crate) fn hub_kind(kind: moongate_wire::Kind) -> Kind {
     match kind {
         moongate_wire::Kind::Text => Kind::Text,
+        moongate_wire::Kind::Json => Kind::Json,
         moongate_wire::Kind::Binary => Kind::Binary,
     }
 }

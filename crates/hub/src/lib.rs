@@ -38,6 +38,8 @@ pub use report::{Sample, SampleKind, Snapshot};
 pub enum Kind {
     /// Valid UTF-8.
     Text,
+    /// One JSON value, in UTF-8.
+    Json,
     /// Any bytes.
     Binary,
 }

@@ -227,10 +227,7 @@ impl Answer {
 
 /// The body that confirms a message: where it stands in its topic.
 pub fn published(topic: &str, epoch: u64, offset: u64) -> String {
-    let mut body = String::from("{\"topic\":");
-    json::string(topic, &mut body);
-    body.push_str(&format!(",\"epoch\":\"{epoch:016x}\",\"offset\":{offset}}}\n"));
-    body
+    format!("{{\"topic\":{},\"epoch\":\"{epoch:016x}\",\"offset\":{offset}}}\n", json::quoted(topic))
 }
 
 /// Code and reason phrase of every status that this server sends (RFC 9110 §15, RFC 6585).

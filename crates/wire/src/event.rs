@@ -30,7 +30,7 @@ pub fn retry(millis: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends one message as one event. A payload of [`Kind::Text`] is valid UTF-8.
+/// Appends one message as one event. A payload of [`Kind::Text`] or [`Kind::Json`] is valid UTF-8.
 pub fn encode(epoch: u64, offset: u64, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(payload.len() + 64);
     out.extend_from_slice(b"id: ");
@@ -39,7 +39,7 @@ pub fn encode(epoch: u64, offset: u64, kind: Kind, payload: &[u8], out: &mut Vec
     decimal(offset, out);
     out.push(b'\n');
     match kind {
-        Kind::Text => data(payload, out),
+        Kind::Text | Kind::Json => data(payload, out),
         Kind::Binary => {
             out.extend_from_slice(b"event: binary\ndata: ");
             STANDARD.encode_append(payload, out);
@@ -77,7 +77,7 @@ fn data(payload: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn decimal(number: u64, out: &mut Vec<u8>) {
+pub(crate) fn decimal(number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number;
@@ -92,7 +92,7 @@ fn decimal(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[at..]);
 }
 
-fn hexadecimal(number: u64, out: &mut Vec<u8>) {
+pub(crate) fn hexadecimal(number: u64, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits: [u8; 16] = std::array::from_fn(|at| DIGITS[(number >> (60 - 4 * at)) as usize & 15]);
     out.extend_from_slice(&digits);

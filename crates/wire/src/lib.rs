@@ -13,10 +13,11 @@ pub mod deflate;
 pub mod event;
 pub mod frame;
 pub mod head;
-mod json;
+pub mod json;
 pub mod mask;
 pub mod negotiate;
 pub mod origin;
+pub mod protocol;
 pub mod refusal;
 pub mod route;
 pub mod scan;
@@ -29,6 +30,8 @@ pub mod utf8;
 pub enum Kind {
     /// Valid UTF-8.
     Text,
+    /// One JSON value, in UTF-8.
+    Json,
     /// Any bytes.
     Binary,
 }
