@@ -2,3 +2,4 @@
 //! are written. One file each; who keeps the conversation is not known here.
 
 pub mod v1;
+pub mod wamp;
