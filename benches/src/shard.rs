@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use moongate_hub::{
     Bell, Config, Encode, Form, HashKey, Hub, Kind, Mesh, Message, Name, OutboxLimits, OutboxPolicy,
-    Patience, Subscribed, Token,
+    Patience, Start, Subscribed, Token,
 };
 use moongate_io::{Bytes, Chain, ConnId, Meter, Time};
 use moongate_wire::frame::{self, Opcode};
@@ -62,7 +62,7 @@ impl Shard {
         let mut shard = Shard { hub, topic, now: Time::ZERO, subscribers, sends: Vec::new() };
         for slot in 0..subscribers {
             shard.hub.outboxes.open(slot);
-            shard.hub.subscribe(ConnId::new(slot, 0), shard.topic.clone(), Form(0));
+            shard.hub.subscribe(ConnId::new(slot, 0), shard.topic.clone(), Form(0), Start::Now);
         }
         shard.tick();
         assert_eq!(shard.hub.take_joined().len(), subscribers as usize);
@@ -71,7 +71,7 @@ impl Shard {
 
     /// Publishes one message; it is ordered at once.
     pub fn publish(&mut self) {
-        self.hub.publish(Token(1), &self.topic, Kind::Binary, &PAYLOAD, Patience::Waits);
+        self.hub.publish(Token::new(1), &self.topic, Kind::Binary, &PAYLOAD, Patience::Waits, None);
     }
 
     /// The hub's part of a tick.
@@ -111,8 +111,8 @@ impl Shard {
     /// If nobody hears the topic yet.
     pub fn join_and_leave(&mut self) {
         self.hub.outboxes.open(self.subscribers);
-        match self.hub.subscribe(ConnId::new(self.subscribers, 0), self.topic.clone(), Form(0)) {
-            Subscribed::Now(subscription) => self.hub.unsubscribe(subscription),
+        match self.hub.subscribe(ConnId::new(self.subscribers, 0), self.topic.clone(), Form(0), Start::Now) {
+            Subscribed::Now(joined) => self.hub.unsubscribe(joined.subscription),
             Subscribed::Later(_) => unreachable!("others hear the topic already"),
         }
     }

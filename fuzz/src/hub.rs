@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{
-    Ask, Bell, Config, ControlPort, Encode, Form, HashKey, Hub, Kind, Mesh, Message, OutboxLimits,
-    OutboxPolicy, Patience, Publish, Published, Subscribed, Tell, Token,
+    Ask, Bell, Config, ControlPort, Encode, Form, HashKey, Hub, Joined, Kind, Mesh, Message, OutboxLimits,
+    OutboxPolicy, Patience, Publish, Published, Start, Subscribed, Tell, Token,
 };
 use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, ConnId, Meter, Time};
 
@@ -156,8 +156,8 @@ impl World {
         let form = (what >> 4) % 2;
         let name = hub.name(&format!("topic{topic}"));
         let conn = ConnId::new(slot, listener.generation);
-        let (id, joined) = match hub.subscribe(conn, name.clone(), Form(form)) {
-            Subscribed::Now(id) => (id, true),
+        let (id, joined) = match hub.subscribe(conn, name.clone(), Form(form), Start::Now) {
+            Subscribed::Now(joined) => (joined.subscription, true),
             Subscribed::Later(id) => (id, false),
         };
         assert_eq!(hub.subscribed_name(id), Some(name));
@@ -192,9 +192,9 @@ impl World {
         let hub = &mut self.shards[shard].hub;
         let name = hub.name(&format!("topic{topic}"));
         let patience = [Patience::Waits, Patience::Leaves][usize::from(what >> 7)];
-        match hub.publish(Token(u64::from(id)), &name, Kind::Binary, &payload, patience) {
+        match hub.publish(Token::new(u64::from(id)), &name, Kind::Binary, &payload, patience, None) {
             Published::Pending => {}
-            Published::Rejected(_) => self.ledger.rejected(shard, Token(u64::from(id))),
+            Published::Rejected(_) => self.ledger.rejected(shard, Token::new(u64::from(id))),
         }
         self.hear(shard);
     }
@@ -327,17 +327,18 @@ impl World {
     /// Acts on what came of a phase, as a shard does at once.
     fn hear(&mut self, shard: usize) {
         let Shard { hub, listeners, .. } = &mut self.shards[shard];
-        for conn in hub.take_joined() {
+        for Joined { conn, .. } in hub.take_joined() {
             let listener = &mut listeners[conn.slot() as usize];
             if listener.generation == conn.generation() && listener.joined() {
                 hub.outboxes.let_go(conn.slot());
             }
         }
-        for (conn, _) in hub.take_refused() {
+        for (conn, id, _) in hub.take_refused() {
             assert!(self.topics_max < TOPICS, "there is room for all topics");
             let listener = &mut listeners[conn.slot() as usize];
             assert_eq!(listener.generation, conn.generation(), "who has left is not refused");
-            let id = listener.unsubscribed(self.ledger.next_id()).expect("who is refused had asked");
+            let had = listener.unsubscribed(self.ledger.next_id());
+            assert_eq!(had, Some(id), "who is refused had asked");
             assert_eq!(hub.subscribed_name(id), None, "it has ended");
             if std::mem::take(&mut listener.held) {
                 hub.outboxes.let_go(conn.slot());
@@ -373,8 +374,15 @@ impl World {
                 let home = name.home(self.shards.len());
                 let id = self.ledger.next_id();
                 let payload = encode_payload(topic, id, 0).into();
-                let (token, patience) = (Token(u64::from(id)), Patience::Leaves);
-                let ask = Ask::Publish(Publish { name, kind: Kind::Text, payload, token, patience });
+                let (token, patience) = (Token::new(u64::from(id)), Patience::Leaves);
+                let ask = Ask::Publish(Publish {
+                    name,
+                    kind: Kind::Text,
+                    payload,
+                    token,
+                    patience,
+                    excluded: None,
+                });
                 if self.control.ask(home, ask).is_ok() {
                     self.ledger.publish(self.shards.len(), topic);
                     for Shard { listeners, .. } in &mut self.shards {

@@ -151,10 +151,10 @@ pub(crate) fn reason(why: Rejection) -> Reason {
 
 /// The token by which a connection finds its own messages again.
 pub(crate) fn token(id: ConnId) -> Token {
-    Token(u64::from(id.generation()) << 32 | u64::from(id.slot()))
+    Token::new(u64::from(id.generation()) << 32 | u64::from(id.slot()))
 }
 
 /// The connection a token names.
 pub(crate) fn named_by(token: Token) -> ConnId {
-    ConnId::new(token.0 as u32, (token.0 >> 32) as u32)
+    ConnId::new(token.who as u32, (token.who >> 32) as u32)
 }

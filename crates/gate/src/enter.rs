@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use moongate_hub::{Rejection, Subscribed, SubscriptionId};
+use moongate_hub::{Rejection, Start, Subscribed, SubscriptionId};
 use moongate_io::{Bytes, ConnId};
 use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::decide::{self, Decision, Upgrade};
@@ -133,9 +133,9 @@ impl Core {
             return self.begin_speaking(id, Place::Echo, agreed, rest);
         };
         match self.subscribe(id, topic, agreed.map_or(FRAMES, |agreed| deflated(agreed.window_bits))) {
-            Subscribed::Now(subscription) => {
+            Subscribed::Now(joined) => {
                 self.hub.outboxes.let_go(slot);
-                self.begin_speaking(id, Place::Topic(subscription), agreed, rest)
+                self.begin_speaking(id, Place::Topic(joined.subscription), agreed, rest)
             }
             Subscribed::Later(subscription) => {
                 let topic = topic.clone();
@@ -153,9 +153,9 @@ impl Core {
             event::retry(RETRY_MILLIS, out);
         });
         match self.subscribe(id, topic, EVENTS) {
-            Subscribed::Now(subscription) => {
+            Subscribed::Now(joined) => {
                 self.hub.outboxes.let_go(id.slot());
-                self.begin_streaming(id, subscription)
+                self.begin_streaming(id, joined.subscription)
             }
             Subscribed::Later(subscription) => {
                 let joining = Joining::new(peer, topic.clone(), subscription, Joined::EventStream);
@@ -166,7 +166,7 @@ impl Core {
 
     fn subscribe(&mut self, id: ConnId, topic: &TopicName, form: moongate_hub::Form) -> Subscribed {
         let name = self.hub.name(topic.as_str());
-        self.hub.subscribe(id, name, form)
+        self.hub.subscribe(id, name, form, Start::Now)
     }
 
     /// The first bytes of the new protocol (RFC 9110 §7.8), kept until it is spoken.

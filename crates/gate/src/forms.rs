@@ -131,7 +131,7 @@ impl Forms {
 
 impl Encode for Forms {
     fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
-        let Message { epoch, offset, kind, payload } = *message;
+        let Message { epoch, offset, kind, payload, .. } = *message;
         match form {
             FRAMES => frame::encode(opcode(kind), payload, out),
             EVENTS => event::encode(epoch, offset, wire_kind(kind), payload, out),
@@ -176,7 +176,8 @@ mod tests {
 
     /// Encodes one message in each of `windows`, one after the other, as a home does; the frames.
     fn encode(forms: &mut Forms, offset: u64, payload: &[u8], windows: &[u8]) -> Vec<Vec<u8>> {
-        let message = Message { epoch: EPOCH, offset, kind: Kind::Binary, payload };
+        let name = moongate_hub::HashKey::new([0; 16]).name("t");
+        let message = Message { name: &name, epoch: EPOCH, offset, kind: Kind::Binary, payload };
         let encode = |window_bits: &u8| {
             let mut out = Vec::new();
             forms.encode(deflated(*window_bits), &message, &mut out);

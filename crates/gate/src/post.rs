@@ -42,7 +42,7 @@ impl Core {
             return self.refuse_post(id, &message, Reason::NotText.into());
         }
         let name = self.hub.name(message.topic.as_str());
-        match self.hub.publish(token(id), &name, message.kind, &body, Patience::Leaves) {
+        match self.hub.publish(token(id), &name, message.kind, &body, Patience::Leaves, None) {
             Published::Rejected(why) => self.refuse_post(id, &message, reason(why).into()),
             Published::Pending => {
                 self.wheel.set(id.slot(), self.after(self.config.order_timeout));

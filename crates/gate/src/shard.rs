@@ -187,10 +187,10 @@ impl<D: Driver> Shard<D> {
     /// Acts on what came of asks and tells.
     fn hear_hub(&mut self) {
         let core = &mut self.core;
-        for conn in core.hub.take_joined() {
-            core.joined(conn);
+        for joined in core.hub.take_joined() {
+            core.joined(joined.conn);
         }
-        for (conn, why) in core.hub.take_refused() {
+        for (conn, _, why) in core.hub.take_refused() {
             core.not_joined(conn, why);
         }
         for ordered in core.hub.take_ordered() {

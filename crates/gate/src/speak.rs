@@ -126,7 +126,7 @@ impl Core {
         }
         // A subscription ends only with its connection's conversation.
         let Some(name) = self.hub.subscribed_name(subscription) else { return Err(TOPICS_FULL) };
-        match self.hub.publish(token(id), &name, kind, payload, Patience::Waits) {
+        match self.hub.publish(token(id), &name, kind, payload, Patience::Waits, None) {
             Published::Pending => {
                 speaking.window = speaking.window.saturating_add(payload.len() as u32);
                 Ok(())

@@ -13,7 +13,7 @@ use crate::name::CarriedHash;
 use crate::outbox::Delivered;
 use crate::pressure::Behind;
 use crate::slab::Key;
-use crate::{ChannelId, Encode, Form, Kind, Name, OutboxLimits, Outboxes, SubscriptionId};
+use crate::{ChannelId, Encode, Form, Joined, Kind, Name, OutboxLimits, Outboxes, Start, SubscriptionId};
 
 /// A hub's limits.
 #[derive(Copy, Clone, Debug)]
@@ -45,15 +45,6 @@ pub enum Published {
     Rejected(Rejection),
 }
 
-/// What became of a subscribe.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Subscribed {
-    /// From now on the connection's outbox gets all that is said.
-    Now(SubscriptionId),
-    /// The topic's home is asked; [`Hub::take_joined`] or [`Hub::take_refused`] will name the connection.
-    Later(SubscriptionId),
-}
-
 /// Something the control thread asks of the shard rather than of its hub.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Command {
@@ -77,7 +68,9 @@ pub struct Hub<E> {
     pub(crate) home: Home<E>,
     pub(crate) channels: Channels,
     places: HashMap<(Name, Form), ChannelId, CarriedHash>,
-    meter: Meter,
+    pub(crate) meter: Meter,
+    /// Where what is told to one subscriber is written before it is pushed.
+    pub(crate) words: Vec<u8>,
     now: Time,
     /// Epochs are this plus a multiple of an odd number: random, and different as long as the process lives.
     epoch_base: u64,
@@ -90,8 +83,8 @@ pub struct Hub<E> {
     /// Channels whose homes are not told that their members keep up.
     pub(crate) behind: Vec<Behind>,
     pub(crate) ahead_bytes_max: u32,
-    joined: Vec<ConnId>,
-    refused: Vec<(ConnId, Rejection)>,
+    pub(crate) joined: Vec<Joined>,
+    refused: Vec<(ConnId, SubscriptionId, Rejection)>,
     ordered: Vec<Ordered>,
     rejected: Vec<(Token, u32, Rejection)>,
     overflowed: Vec<u32>,
@@ -101,7 +94,17 @@ pub struct Hub<E> {
 
 enum Change {
     Admit { topic: Key, audience: Audience },
+    Replay { topic: Key, to: usize, channel: ChannelId, subscription: SubscriptionId, start: Start },
     Dismiss { name: Name, form: Form, shard: u16 },
+}
+
+/// Who said a message.
+#[derive(Copy, Clone)]
+pub(crate) struct Publisher {
+    /// Which participant.
+    pub(crate) from: usize,
+    pub(crate) token: Token,
+    pub(crate) excluded: Option<ConnId>,
 }
 
 /// A message that has its place, and who is to be told.
@@ -145,6 +148,7 @@ impl<E: Encode> Hub<E> {
             channels: Channels::new(),
             places: HashMap::default(),
             meter,
+            words: Vec::new(),
             now: Time::ZERO,
             epoch_base,
             epochs_drawn: 0,
@@ -186,21 +190,17 @@ impl<E: Encode> Hub<E> {
 
     // Subscribing.
 
-    /// Lets `conn` hear what is said to `name` from now on, written in `form`.
-    pub fn subscribe(&mut self, conn: ConnId, name: Name, form: Form) -> Subscribed {
-        let place = (name, form);
-        if let Some(id) = self.places.get(&place).copied() {
-            let subscription = self.channels.join(id, conn);
-            let live = self.channels.get(id).is_some_and(|channel| channel.live);
-            return if live { Subscribed::Now(subscription) } else { Subscribed::Later(subscription) };
+    /// The channel of `name` in `form`, which asks the home to be one where it is new.
+    pub(crate) fn channel(&mut self, name: &Name, form: Form) -> ChannelId {
+        let place = (name.clone(), form);
+        if let Some(id) = self.places.get(&place) {
+            return *id;
         }
-        let name = place.0.clone();
         let id = self.channels.open(name.clone(), form);
         self.places.insert(place, id);
-        let subscription = self.channels.join(id, conn);
         let home = name.home(self.port.shards());
-        self.port.ask(home, Ask::Subscribe { name, form, channel: id });
-        Subscribed::Later(subscription)
+        self.port.ask(home, Ask::Subscribe { name: name.clone(), form, channel: id });
+        id
     }
 
     /// Ends a subscription.
@@ -219,7 +219,8 @@ impl<E: Encode> Hub<E> {
 
     // Publishing.
 
-    /// Says `payload` to `name`. The place it is given, once it is, carries `token`.
+    /// Says `payload` to `name`. The place it is given, once it is, carries `token`. The connection `excluded` of this
+    /// shard does not hear it.
     pub fn publish(
         &mut self,
         token: Token,
@@ -227,11 +228,13 @@ impl<E: Encode> Hub<E> {
         kind: Kind,
         payload: &[u8],
         patience: Patience,
+        excluded: Option<ConnId>,
     ) -> Published {
         self.counts.published += 1;
         self.counts.published_bytes += payload.len() as u64;
         let (home, me) = (name.home(self.port.shards()), self.port.me());
-        let publish = || Publish { name: name.clone(), kind, payload: payload.into(), token, patience };
+        let publish =
+            || Publish { name: name.clone(), kind, payload: payload.into(), token, patience, excluded };
         if home != me || self.port.asks_itself() || !self.port.has_room() {
             self.port.ask(home, Ask::Publish(publish()));
             return Published::Pending;
@@ -245,7 +248,7 @@ impl<E: Encode> Hub<E> {
                 .defer(me, topic, publish())
                 .map_or_else(Published::Rejected, |()| Published::Pending);
         }
-        self.order(me, token, topic, kind, payload);
+        self.order(Publisher { from: me, token, excluded }, topic, kind, payload);
         Published::Pending
     }
 
@@ -255,13 +258,16 @@ impl<E: Encode> Hub<E> {
         if self.home.must_defer(topic) {
             return self.defer(from, topic, publish);
         }
-        self.order(from, publish.token, topic, publish.kind, &publish.payload);
+        let publisher = Publisher { from, token: publish.token, excluded: publish.excluded };
+        self.order(publisher, topic, publish.kind, &publish.payload);
         Ok(())
     }
 
     /// Orders a message of this home. Its publisher is told when the tick's runs have been handed out.
-    pub(crate) fn order(&mut self, from: usize, token: Token, topic: Key, kind: Kind, payload: &[u8]) {
-        let (epoch, offset) = self.home.order(topic, kind, payload, self.now, &mut self.sealed);
+    pub(crate) fn order(&mut self, publisher: Publisher, topic: Key, kind: Kind, payload: &[u8]) {
+        let Publisher { from, token, excluded } = publisher;
+        let excluded = excluded.map(|conn| (from as u16, conn));
+        let (epoch, offset) = self.home.order(topic, kind, payload, excluded, self.now, &mut self.sealed);
         self.counts.ordered += 1;
         if !self.sealed.is_empty() {
             self.send_sealed();
@@ -313,14 +319,14 @@ impl<E: Encode> Hub<E> {
                 self.counts.rejected += 1;
                 self.rejected.push((token, bytes, why));
             }
-            Tell::Subscribed { channel } => {
-                let Some(open) = self.channels.get_mut(channel) else { return };
-                open.live = true;
-                self.joined.extend(self.channels.conns(channel));
+            Tell::Subscribed { channel, epoch, offset } => self.confirmed(channel, epoch, offset),
+            Tell::Replayed { channel, subscription, replayed } => {
+                self.replayed(channel, subscription, &replayed);
             }
             Tell::Refused { channel, why } => {
-                self.refused.extend(self.channels.conns(channel).map(|conn| (conn, why)));
-                if let Some(closed) = self.channels.close(channel) {
+                let refused = &mut self.refused;
+                let closed = self.channels.close(channel, |conn, id| refused.push((conn, id, why)));
+                if let Some(closed) = closed {
                     self.places.remove(&(closed.name, closed.form));
                 }
             }
@@ -343,6 +349,13 @@ impl<E: Encode> Hub<E> {
                 Ok(topic) => {
                     let audience = Audience::new(form, from, channel);
                     self.changes.push_back(Change::Admit { topic, audience });
+                }
+                Err(why) => self.tell(from, Tell::Refused { channel, why }),
+            },
+            Ask::Replay { name, form: _, channel, subscription, start } => match self.enter(&name) {
+                Ok(topic) => {
+                    let to = from;
+                    self.changes.push_back(Change::Replay { topic, to, channel, subscription, start });
                 }
                 Err(why) => self.tell(from, Tell::Refused { channel, why }),
             },
@@ -378,9 +391,13 @@ impl<E: Encode> Hub<E> {
         while let Some(change) = self.changes.pop_front() {
             match change {
                 Change::Admit { topic, audience } => {
-                    self.home.admit(topic, audience);
+                    let (epoch, offset) = self.home.admit(topic, audience);
                     let channel = audience.channel;
-                    self.tell(audience.shard as usize, Tell::Subscribed { channel });
+                    self.tell(audience.shard as usize, Tell::Subscribed { channel, epoch, offset });
+                }
+                Change::Replay { topic, to, channel, subscription, start } => {
+                    let replayed = Box::new(self.home.replay(topic, start));
+                    self.tell(to, Tell::Replayed { channel, subscription, replayed });
                 }
                 Change::Dismiss { name, form, shard } => self.home.dismiss(&name, form, shard, self.now),
             }
@@ -409,6 +426,7 @@ impl<E: Encode> Hub<E> {
     fn deliver(&mut self, id: ChannelId, run: Arc<Run>) {
         // Whoever listened may have left while the run was on its way.
         let Some(channel) = self.channels.get(id) else { return };
+        let last = (run.place().0, run.last());
         let (messages, bytes) = (run.ends().len() as u64, run.bytes().len() as u64);
         let segment = Segment::whole(Bytes::run(run, &self.meter));
         let mut taken = 0;
@@ -429,7 +447,7 @@ impl<E: Encode> Hub<E> {
         }
         self.counts.delivered += taken * messages;
         self.counts.delivered_bytes += taken * bytes;
-        self.heard(id, bytes as usize, behind);
+        self.heard(id, last, bytes as usize, behind);
     }
 
     /// Whether something was said or asked since [`Hub::seal`] that this shard has yet to hand out.
@@ -460,13 +478,13 @@ impl<E: Encode> Hub<E> {
 
     // What came of it, for the shard to act on.
 
-    /// Connections whose subscription has been confirmed; also ones that have left since.
-    pub fn take_joined(&mut self) -> Vec<ConnId> {
+    /// Subscriptions that have begun; also of connections that have left since.
+    pub fn take_joined(&mut self) -> Vec<Joined> {
         std::mem::take(&mut self.joined)
     }
 
-    /// Connections whose subscription was refused; it has ended.
-    pub fn take_refused(&mut self) -> Vec<(ConnId, Rejection)> {
+    /// Subscriptions that were refused, which has ended them, and whose they were.
+    pub fn take_refused(&mut self) -> Vec<(ConnId, SubscriptionId, Rejection)> {
         std::mem::take(&mut self.refused)
     }
 

@@ -17,6 +17,7 @@ mod mesh;
 mod name;
 mod outbox;
 mod pressure;
+mod replay;
 mod report;
 mod slab;
 mod survey;
@@ -24,13 +25,14 @@ mod survey;
 pub use moongate_io::Bell;
 
 pub use channel::{ChannelId, SubscriptionId};
-pub use hub::{Command, Config, Hub, Published, Subscribed};
+pub use hub::{Command, Config, Hub, Published};
 pub use mesh::{
     Ask, ControlPort, Full, Mesh, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, TopicInfo,
     TopicsPage, UpstreamAddresses,
 };
 pub use name::{HashKey, Name};
 pub use outbox::{Drops, OutboxLimits, OutboxPolicy, Outboxes};
+pub use replay::{Gap, Joined, Replayed, Start, Subscribed};
 pub use report::{Sample, SampleKind, Snapshot};
 
 /// What a message's payload is.
@@ -54,6 +56,8 @@ pub const FORMS_MAX: usize = 16;
 /// A message that its topic's home has ordered.
 #[derive(Copy, Clone, Debug)]
 pub struct Message<'a> {
+    /// The topic.
+    pub name: &'a Name,
     /// Which life of the topic: changes when the topic was forgotten and came back. Never zero.
     pub epoch: u64,
     /// Its place among the topic's messages, from 1.
@@ -69,4 +73,10 @@ pub trait Encode {
     /// Appends `message` in `form` to `out`, complete in itself, so that encoded messages can follow one another. All
     /// forms of a message are asked for one after the other, by rising number, before the next message.
     fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>);
+
+    /// Appends what a subscriber of `form` is told before anything else of a topic it has joined, if anything.
+    fn joined(&mut self, _form: Form, _name: &Name, _joined: &Joined, _out: &mut Vec<u8>) {}
+
+    /// Appends what a subscriber of `form` is told in place of messages it does not get, if anything.
+    fn gap(&mut self, _form: Form, _gap: &Gap<'_>, _out: &mut Vec<u8>) {}
 }

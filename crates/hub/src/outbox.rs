@@ -161,6 +161,22 @@ impl Outboxes {
         }
     }
 
+    /// Adds bytes of the connection's own before all that waits in an outbox that is held: the answer to a request, whose
+    /// text hangs on what the topic's home says.
+    pub fn push_first(&mut self, slot: u32, bytes: Bytes) {
+        let outbox = &mut self.table[slot as usize];
+        debug_assert!(outbox.held && outbox.flight_bytes == 0, "nothing can go before what has begun");
+        if outbox.sealed || bytes.is_empty() {
+            return;
+        }
+        outbox.waiting_bytes += bytes.len() as u32;
+        self.waiting_bytes += bytes.len() as u64;
+        match &mut outbox.waiting {
+            nothing @ Waiting::Nothing => nothing.push(Segment::whole(bytes)),
+            waiting => waiting.many().segments.push_front(Segment::whole(bytes)),
+        }
+    }
+
     /// Adds the connection's last words behind all that waits, pongs that are due included, and seals the outbox.
     pub fn push_last(&mut self, slot: u32, bytes: Bytes) {
         let outbox = &mut self.table[slot as usize];

@@ -8,13 +8,27 @@ use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::CHAIN_SEGMENTS_MAX;
+use crate::{CHAIN_SEGMENTS_MAX, ConnId};
 
 /// Several whole messages in one form, end to end, with their boundaries.
 #[derive(Debug)]
 pub struct Run {
     bytes: Box<[u8]>,
     ends: Box<[u32]>,
+    epoch: u64,
+    first: u64,
+    excluded: Option<Box<[Excluded]>>,
+}
+
+/// A message of a run that one connection does not get.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Excluded {
+    /// Which message, counted from the run's first.
+    pub message: u32,
+    /// The shard of the connection.
+    pub shard: u16,
+    /// Who does not get it.
+    pub conn: ConnId,
 }
 
 impl Run {
@@ -23,7 +37,20 @@ impl Run {
         let (bytes, ends) = (bytes.into(), ends.into());
         debug_assert!(ends.is_sorted());
         debug_assert_eq!(ends.last().map_or(0, |end| *end as usize), bytes.len());
-        Run { bytes, ends }
+        Run { bytes, ends, epoch: 0, first: 0, excluded: None }
+    }
+
+    /// The same, whose messages have the places from `first` on in their topic's `epoch`, one after the other.
+    pub fn placed(mut self, epoch: u64, first: u64) -> Run {
+        (self.epoch, self.first) = (epoch, first);
+        self
+    }
+
+    /// The same, without these messages for these connections; sorted by message.
+    pub fn excluding(mut self, excluded: &[Excluded]) -> Run {
+        debug_assert!(excluded.is_sorted_by_key(|excluded| excluded.message));
+        self.excluded = (!excluded.is_empty()).then(|| excluded.into());
+        self
     }
 
     /// The encoded messages, one after the other.
@@ -34,6 +61,21 @@ impl Run {
     /// Where each message ends, in bytes from the run's start.
     pub fn ends(&self) -> &[u32] {
         &self.ends
+    }
+
+    /// The epoch of the topic its messages are of, and the offset of the first; (0, 0) for a run without places.
+    pub fn place(&self) -> (u64, u64) {
+        (self.epoch, self.first)
+    }
+
+    /// The offset of its last message.
+    pub fn last(&self) -> u64 {
+        (self.first + self.ends.len() as u64).saturating_sub(1)
+    }
+
+    /// Who does not get which of its messages.
+    pub fn excluded(&self) -> &[Excluded] {
+        self.excluded.as_deref().unwrap_or_default()
     }
 }
 

@@ -563,11 +563,17 @@ impl World {
             self.oracle.must_be_ordered(message);
         }
         let name = self.control.port.name(&topic);
-        let token = Token(message as u64);
-        self.control.said.insert(token.0, message);
+        let token = Token::new(message as u64);
+        self.control.said.insert(token.who, message);
         let patience = Patience::Leaves;
-        let publish =
-            Publish { name: name.clone(), kind: Kind::Text, payload: payload.into(), token, patience };
+        let publish = Publish {
+            name: name.clone(),
+            kind: Kind::Text,
+            payload: payload.into(),
+            token,
+            patience,
+            excluded: None,
+        };
         self.control.to_ask.push((name.home(self.plan.shards), Ask::Publish(publish)));
     }
 }
@@ -588,7 +594,7 @@ impl Control {
     fn listen(&mut self, oracle: &mut Oracle) {
         while let Some((shard, tell)) = self.port.next_tell() {
             match tell {
-                Tell::Ordered(ordered) => match self.said.remove(&ordered.token.0) {
+                Tell::Ordered(ordered) => match self.said.remove(&ordered.token.who) {
                     Some(message) => oracle.placed(message, (ordered.epoch, ordered.offset)),
                     None => oracle.fault(format!("token {:?} was answered twice", ordered.token)),
                 },
@@ -601,7 +607,7 @@ impl Control {
                 }
                 // Its topic's home may keep as many topics as it can.
                 Tell::Rejected { token, .. } if self.may_reject => {
-                    self.said.remove(&token.0);
+                    self.said.remove(&token.who);
                 }
                 other => oracle.fault(format!("shard {shard} told the control thread {other:?}")),
             }

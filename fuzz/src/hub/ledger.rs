@@ -41,7 +41,7 @@ impl Ledger {
     pub(super) fn ordered(&mut self, publisher: usize, ordered: &Ordered, bytes: usize) {
         assert_eq!(ordered.bytes as usize, bytes);
         assert!(ordered.epoch != 0 && ordered.offset != 0);
-        let id = ordered.token.0 as u32;
+        let id = ordered.token.who as u32;
         self.resolve(
             publisher,
             ordered.token,

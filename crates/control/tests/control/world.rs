@@ -10,7 +10,7 @@ use std::time::Duration;
 use moongate_control::{Config, Control, ControlBell, Limits, Outcome};
 use moongate_hub::{
     Bell, Command, Encode, Form, HashKey, Hub, Kind, Mesh, Message, OutboxLimits, OutboxPolicy, ShardPort,
-    Snapshot, Subscribed,
+    Snapshot, Start, Subscribed,
 };
 use moongate_io::{ConnId, Meter, Time};
 
@@ -113,7 +113,7 @@ impl Shard {
             hub.outboxes.open(slot as u32);
             let name = hub.name(topic);
             let (Subscribed::Now(_) | Subscribed::Later(_)) =
-                hub.subscribe(ConnId::new(slot as u32, 0), name, Form(0));
+                hub.subscribe(ConnId::new(slot as u32, 0), name, Form(0), Start::Now);
         }
         loop {
             while stalled.load(Ordering::Relaxed) {

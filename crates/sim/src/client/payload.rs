@@ -34,7 +34,7 @@ pub(super) fn repetitive(kind: Kind, bytes_max: usize, rng: &mut Rng) -> Vec<u8>
 fn fill(kind: Kind, count: usize, rng: &mut Rng) -> Vec<u8> {
     match kind {
         Kind::Binary => (0..count).map(|_| rng.draw() as u8).collect(),
-        Kind::Text => {
+        Kind::Text | Kind::Json => {
             let mut text = String::new();
             while text.len() < count {
                 text.push_str(rng.pick(WORDS));

@@ -81,6 +81,7 @@ impl Client for Poster {
         self.message = Some(message);
         let media_type = match kind {
             Kind::Text => "",
+            Kind::Json => "Content-Type: application/json\r\n",
             Kind::Binary => "Content-Type: application/octet-stream\r\n",
         };
         let chunked = hands.rng.chance(40);

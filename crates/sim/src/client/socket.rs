@@ -150,7 +150,7 @@ impl Socket {
     /// A message in one frame or in many, with pings between them.
     fn encode(&mut self, kind: Kind, payload: &[u8], rng: &mut Rng, out: &mut Vec<u8>) {
         let mut opcode = match kind {
-            Kind::Text => Opcode::Text,
+            Kind::Text | Kind::Json => Opcode::Text,
             Kind::Binary => Opcode::Binary,
         };
         let mut compress = self.plan.offer.agreed.is_some() && rng.chance(75);
