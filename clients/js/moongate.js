@@ -80,7 +80,7 @@ export function topicPath(name) {
 // ---- Messages ----
 
 /** One message of a topic. `data` is a string, a JSON value or a Uint8Array, as `kind` says. */
-export class Message {
+class Message {
   constructor(frame) {
     this.topic = frame.topic;
     this.epoch = frame.epoch;
@@ -136,7 +136,7 @@ function call(handler, argument) {
 // ---- A subscription ----
 
 /** One topic that is heard, across all connections until `unsubscribe`. Made by `client.subscribe`. */
-export class Subscription {
+class Subscription {
   #client;
   #handlers;
   #position;          // of the last message or gap
@@ -259,7 +259,7 @@ export class Subscription {
 // ---- The client ----
 
 /** A connection that comes back. Made by `connect`. */
-export class Client extends EventTarget {
+class Client extends EventTarget {
   #base;
   #subscriptions = new Map();
   #waiting = [];            // publishes that have not been sent
@@ -601,12 +601,12 @@ async function ask(base, options) {
   const mode = globalThis.location && globalThis.location.origin !== base.origin ? 'no-cors' : 'cors';
   try {
     const answer = await fetch(at(base, '/connect'), { cache: 'no-store', mode, signal: AbortSignal.timeout(options.openTimeout) });
-    const { reason } = await problemOf(answer);
+    const { reason, hint } = await problemOf(answer);
     const retryAfter = Number(answer.headers.get('Retry-After') ?? 0) * 1000 || 0;
     // 502 to 504 are nobody's, or a gateway that takes no one now: neither says that upgrades are lost.
-    return { unread: answer.status < 500 || answer.status === 501, retryAfter, reason };
+    return { unread: answer.status < 500 || answer.status === 501, retryAfter, reason: [reason, hint].filter(Boolean).join(' ') };
   } catch {
-    return { unread: false, reason: `nothing answers at ${base.host}` };
+    return { unread: false, reason: `Nothing answers at ${base.host}.` };
   }
 }
 

@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { afterEach, beforeEach, test } from 'node:test';
 
-import { checkTopic, connect, eventsOf, topicPath } from '../moongate.js';
+import * as module from '../moongate.js';
 import { Fake } from './fake.js';
+
+const { checkTopic, connect, eventsOf, topicPath } = module;
 
 let fake;
 let clients;
@@ -449,4 +452,15 @@ test('event streams are read as HTML says, wherever the bytes are cut', async ()
     const parts = Array.from({ length: Math.ceil(bytes.length / size) }, (_, at) => bytes.slice(at * size, (at + 1) * size));
     assert.deepEqual(await Array.fromAsync(eventsOf(ReadableStream.from(parts))), expect, `in parts of ${size}`);
   }
+});
+
+test('the types declare what there is, and nothing else', () => {
+  const types = readFileSync(new URL('../moongate.d.ts', import.meta.url), 'utf8');
+  const declared = [...types.matchAll(/^export (?:const|function|class) (\w+)/gm)].map(([, name]) => name);
+  assert.deepEqual(declared.sort(), Object.keys(module).sort());
+  const options = /export interface Options \{(.*?)^\}/ms.exec(types)[1];
+  const named = [...options.matchAll(/^  (\w+)\?:/gm)].map(([, name]) => name);
+  const known = /^const DEFAULTS = \{(.*?)^\};/ms.exec(readFileSync(new URL('../moongate.js', import.meta.url), 'utf8'))[1];
+  const defaults = [...known.matchAll(/^  (\w+):/gm)].map(([, name]) => name);
+  assert.deepEqual(named.filter((name) => !['onstate', 'WebSocket', 'fetch'].includes(name)), defaults);
 });
