@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{
-    Bell, Config, Encode, Form, HashKey, Hub, Kind, Mesh, Message, Name, OutboxLimits, OutboxPolicy,
+    Bell, Config, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, Name, OutboxLimits, OutboxPolicy,
     Patience, Start, Subscribed, Token,
 };
 use moongate_io::{Bytes, Chain, ConnId, Meter, Time};
@@ -55,7 +55,7 @@ impl Shard {
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = Config { topics_max: 10, topic_linger: Duration::from_secs(60), outbox };
+        let config = Config { topics_max: 10, topic_linger: Duration::from_secs(60), history: HistoryLimits::OFF, outbox };
         let port = mesh.shards.pop().expect("one shard");
         let hub = Hub::new(&config, Frames, port, Meter::default(), 1);
         let topic = hub.name("news");

@@ -12,6 +12,17 @@ use crate::{Form, Joined, Name};
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ChannelId(pub(crate) Key);
 
+impl ChannelId {
+    /// The id as the number that bytes carry: see [`moongate_io::Bytes::run_from`].
+    pub(crate) fn source(self) -> u64 {
+        u64::from(self.0.generation) << 32 | u64::from(self.0.place)
+    }
+
+    pub(crate) fn of_source(source: u64) -> ChannelId {
+        ChannelId(Key { place: source as u32, generation: (source >> 32) as u32 })
+    }
+}
+
 /// One connection's membership in one channel.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SubscriptionId(pub(crate) Key);
@@ -132,6 +143,11 @@ impl Channels {
     /// The slot of who subscribed, while the subscription lasts.
     pub(crate) fn slot(&self, id: SubscriptionId) -> Option<u32> {
         self.subscriptions.get(id.0).map(|subscription| subscription.conn.slot())
+    }
+
+    /// Who a member is.
+    pub(crate) fn conn(&self, member: Member) -> Option<ConnId> {
+        Some(self.subscriptions.at(member.subscription as usize)?.conn)
     }
 
     /// The topic a subscription is to.

@@ -1,13 +1,14 @@
 //! The topics whose home this shard is: their offsets, their audiences, and what they said this tick.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_io::{ConnId, Excluded, Run, Time};
 
+use crate::history::{Histories, History, HistoryLimits, Wanted};
 use crate::name::CarriedHash;
-use crate::replay::Missing;
 use crate::slab::{Key, Slab};
 use crate::{ChannelId, Encode, Form, Kind, Message, Name, Publish, Rejection, Replayed, Start};
 
@@ -23,6 +24,8 @@ pub(crate) struct Topic {
     deferred: bool,
     active_at: Time,
     aging: bool,
+    /// What was said last, if that is kept.
+    pub(crate) history: Option<Box<History>>,
 }
 
 /// What a topic says this tick, and to whom.
@@ -74,6 +77,9 @@ pub(crate) struct Limits {
     /// How far a topic goes ahead of the shards that listen to it.
     pub(crate) ahead_bytes_max: u32,
     pub(crate) topic_linger: Duration,
+    pub(crate) history: HistoryLimits,
+    /// How many bytes one subscriber is sent when it comes back.
+    pub(crate) replay_bytes_max: usize,
 }
 
 /// All topics that live here.
@@ -82,6 +88,7 @@ pub(crate) struct Home<E> {
     places: HashMap<Name, Key, CarriedHash>,
     pub(crate) encoder: E,
     limits: Limits,
+    pub(crate) histories: Histories,
     /// Topics that said something this tick.
     touched: Vec<Key>,
     /// Topics without audience, and when each was last looked at, oldest look first.
@@ -119,6 +126,7 @@ impl<E: Encode> Home<E> {
             places: HashMap::default(),
             encoder,
             limits,
+            histories: Histories::new(limits.history, limits.run_bytes_max, limits.replay_bytes_max),
             touched: Vec::new(),
             aging: VecDeque::new(),
             spare: Vec::new(),
@@ -151,6 +159,7 @@ impl<E: Encode> Home<E> {
             deferred: false,
             active_at: now,
             aging: true,
+            history: None,
         });
         self.places.insert(name.clone(), key);
         self.aging.push_back((now, key));
@@ -163,7 +172,7 @@ impl<E: Encode> Home<E> {
         &mut self,
         key: Key,
         kind: Kind,
-        payload: &[u8],
+        payload: Cow<'_, [u8]>,
         excluded: Option<(u16, ConnId)>,
         now: Time,
         sealed: &mut Vec<Sealed>,
@@ -171,7 +180,8 @@ impl<E: Encode> Home<E> {
         let topic = self.topics.get_mut(key).expect("the caller has just entered it");
         topic.offset += 1;
         topic.active_at = now;
-        let message = Message { name: &topic.name, epoch: topic.epoch, offset: topic.offset, kind, payload };
+        let message =
+            Message { name: &topic.name, epoch: topic.epoch, offset: topic.offset, kind, payload: &payload };
         let mut last = None;
         for index in 0..topic.said.audiences.len() {
             let form = topic.said.audiences[index].form;
@@ -184,6 +194,10 @@ impl<E: Encode> Home<E> {
         if !topic.touched && !topic.said.drafts.is_empty() {
             topic.touched = true;
             self.touched.push(key);
+        }
+        if self.histories.is_on() {
+            let history = topic.history.get_or_insert_default();
+            self.histories.keep(key, history, now, kind, payload);
         }
         (topic.epoch, topic.offset)
     }
@@ -284,20 +298,28 @@ impl<E: Encode> Home<E> {
         last
     }
 
-    /// What somebody who wants to begin at `start` has missed, once all that was said is sealed.
-    pub(crate) fn replay(&self, key: Key, start: Start) -> Replayed {
-        let topic = self.topics.get(key).expect("a topic is not forgotten in the tick it was entered");
-        let last = topic.offset;
-        let missing = match start {
-            Start::Now | Start::AllKept => None,
-            Start::After { epoch, offset } if epoch == topic.epoch && offset <= last => {
-                (offset < last).then_some(Missing { from: offset + 1, to: last, previous_epoch: None })
-            }
-            Start::After { epoch, .. } => {
-                Some(Missing { from: 1, to: last, previous_epoch: (epoch != 0).then_some(epoch) })
-            }
-        };
-        Replayed { epoch: topic.epoch, offset: last, missing }
+    /// What somebody who wants to begin at `start` hears and has missed, once all that was said is sealed; and how many
+    /// bytes had to be written for it. None if the topic has been forgotten meanwhile, as who asked has left it.
+    pub(crate) fn replay(
+        &mut self,
+        key: Key,
+        form: Form,
+        start: Start,
+        now: Time,
+    ) -> Option<(Replayed, usize)> {
+        let Topic { name, epoch, offset, history, .. } = self.topics.get_mut(key)?;
+        let wanted = Wanted { key, name, epoch: *epoch, offset: *offset, form, now };
+        Some(self.histories.replay(&wanted, history.as_deref_mut(), start, &mut self.encoder))
+    }
+
+    /// Forgets what was kept too long; looks at no more than `budget`. Returns when the next look is due.
+    pub(crate) fn expire(&mut self, now: Time, budget: usize) -> Option<Time> {
+        self.histories.expire(&mut self.topics, now, budget)
+    }
+
+    /// Frees at least `need` bytes of what is kept, if there are so many.
+    pub(crate) fn shed_history(&mut self, need: u64) {
+        self.histories.shed(&mut self.topics, need);
     }
 
     /// `shard` does not listen in `form` any more.
@@ -327,7 +349,11 @@ impl<E: Encode> Home<E> {
             let Some(topic) = self.topics.get_mut(key) else { continue };
             if !topic.said.audiences.is_empty() {
                 topic.aging = false;
-            } else if topic.touched || topic.deferred || topic.active_at + self.limits.topic_linger > now {
+            } else if topic.touched
+                || topic.deferred
+                || topic.keeps_history()
+                || topic.active_at + self.limits.topic_linger > now
+            {
                 self.aging.push_back((now, key));
             } else {
                 self.places.remove(&topic.name);
@@ -348,6 +374,10 @@ impl Queue {
 }
 
 impl Topic {
+    fn keeps_history(&self) -> bool {
+        self.history.as_ref().is_some_and(|history| !history.is_empty())
+    }
+
     /// Whether an audience was sent as much as may be without its confirming any.
     fn is_ahead(&self, limits: &Limits) -> bool {
         self.said.audiences.iter().any(|audience| audience.ahead >= limits.ahead_bytes_max)

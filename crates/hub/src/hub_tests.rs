@@ -1,7 +1,7 @@
 use moongate_io::Bell;
 
 use super::*;
-use crate::{HashKey, Mesh, Message, OutboxPolicy, Subscribed};
+use crate::{Gap, HashKey, Mesh, Message, OutboxPolicy, Subscribed};
 
 struct Silent;
 
@@ -18,6 +18,11 @@ impl Encode for Plain {
         out.extend_from_slice(message.payload);
         out.push(b';');
     }
+
+    fn gap(&mut self, _: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
+        let other = gap.previous_epoch.map_or("", |_| "!");
+        out.extend_from_slice(format!("<{other}{}-{}>", gap.from, gap.to).as_bytes());
+    }
 }
 
 /// Some hubs, ticked in turn on one thread until nothing moves.
@@ -29,6 +34,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(shards: usize, capacity: usize, topics_max: usize) -> World {
+        World::with_history(shards, capacity, topics_max, HistoryLimits::OFF)
+    }
+
+    pub(crate) fn with_history(
+        shards: usize,
+        capacity: usize,
+        topics_max: usize,
+        history: HistoryLimits,
+    ) -> World {
         let bells = (0..shards).map(|_| Arc::new(Silent) as Arc<dyn Bell>).collect();
         let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([9; 16]));
         let outbox = OutboxLimits {
@@ -36,12 +50,12 @@ impl World {
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = Config { topics_max, topic_linger: Duration::from_secs(60), outbox };
+        let config = Config { topics_max, topic_linger: Duration::from_secs(60), history, outbox };
         let hub = |port| Hub::new(&config, Plain, port, Meter::default(), 77);
         World { hubs: mesh.shards.into_iter().map(hub).collect(), control: mesh.control, now: Time::ZERO }
     }
 
-    fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         for hub in &mut self.hubs {
             hub.begin(self.now);
             hub.exchange(100);

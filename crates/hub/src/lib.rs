@@ -11,6 +11,8 @@
 //! What a form looks like on the wire is not known here: [`Encode`] is given by the layer above.
 
 mod channel;
+mod gap;
+mod history;
 mod home;
 mod hub;
 mod mesh;
@@ -25,6 +27,8 @@ mod survey;
 pub use moongate_io::Bell;
 
 pub use channel::{ChannelId, SubscriptionId};
+pub use gap::Gap;
+pub use history::HistoryLimits;
 pub use hub::{Command, Config, Hub, Published};
 pub use mesh::{
     Ask, ControlPort, Full, Mesh, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, TopicInfo,
@@ -32,7 +36,7 @@ pub use mesh::{
 };
 pub use name::{HashKey, Name};
 pub use outbox::{Drops, OutboxLimits, OutboxPolicy, Outboxes};
-pub use replay::{Gap, Joined, Replayed, Start, Subscribed};
+pub use replay::{Joined, Replayed, Start, Subscribed};
 pub use report::{Sample, SampleKind, Snapshot};
 
 /// What a message's payload is.
@@ -71,7 +75,7 @@ pub struct Message<'a> {
 /// Writes messages in the forms that subscribers asked for.
 pub trait Encode {
     /// Appends `message` in `form` to `out`, complete in itself, so that encoded messages can follow one another. All
-    /// forms of a message are asked for one after the other, by rising number, before the next message.
+    /// forms of a message just ordered are asked for one after the other, by rising number, before the next message.
     fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>);
 
     /// Appends what a subscriber of `form` is told before anything else of a topic it has joined, if anything.

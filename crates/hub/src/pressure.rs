@@ -36,6 +36,13 @@ impl<E: Encode> Hub<E> {
         let Some(channel) = self.channels.get_mut(id) else { return };
         (channel.epoch, channel.offset) = last;
         channel.unconfirmed = channel.unconfirmed.saturating_add(bytes as u32);
+        self.fell_behind(id, members);
+        self.confirm(id);
+    }
+
+    /// These members of a channel fell behind.
+    pub(crate) fn fell_behind(&mut self, id: ChannelId, members: Vec<SubscriptionId>) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
         if !members.is_empty() {
             if !std::mem::replace(&mut channel.behind, true) {
                 self.behind.push(Behind { channel: id, members });
@@ -43,7 +50,6 @@ impl<E: Encode> Hub<E> {
                 behind.members.extend(members);
             }
         }
-        self.confirm(id);
     }
 
     /// Looks whether those who were behind still are.
@@ -110,7 +116,7 @@ impl<E: Encode> Hub<E> {
         while self.port.has_room() {
             let Some((topic, Deferred { from, publish })) = self.home.next_deferred() else { return };
             let Publish { token, kind, payload, excluded, .. } = publish;
-            self.order(Publisher { from, token, excluded }, topic, kind, &payload);
+            self.order(Publisher { from, token, excluded }, topic, kind, payload.into_vec().into());
         }
     }
 

@@ -4,11 +4,14 @@
 //! which stands in the lane between the runs it covers and those it does not: so nothing is missed and nothing heard
 //! twice, while messages keep arriving and wherever the home is.
 
-use moongate_io::{Bytes, ConnId};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use moongate_io::{Bytes, ConnId, Meter, Run, Segment, WeakBytes};
 
 use crate::hub::Hub;
 use crate::mesh::Ask;
-use crate::{ChannelId, Encode, Form, Name, SubscriptionId};
+use crate::{ChannelId, Encode, Form, Gap, Name, SubscriptionId};
 
 /// Where a subscriber begins to hear a topic.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -50,20 +53,8 @@ pub struct Joined {
     pub recovered: bool,
 }
 
-/// Messages that a subscriber does not get.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Gap<'a> {
-    /// The topic.
-    pub name: &'a Name,
-    /// Its epoch.
-    pub epoch: u64,
-    /// The offset of the first.
-    pub from: u64,
-    /// The offset of the last; one less than `from` if nothing of this epoch is missing.
-    pub to: u64,
-    /// The epoch the subscriber asked to go on with, if it is another: what was said to its end is missing too.
-    pub previous_epoch: Option<u64>,
-}
+/// How many replayed runs are known before those that are gone are looked for.
+const SWEEP_AT_MIN: usize = 64;
 
 /// What a home answers to [`Ask::Replay`].
 #[derive(Debug)]
@@ -71,6 +62,10 @@ pub struct Replayed {
     pub(crate) epoch: u64,
     /// The offset of the topic's last message.
     pub(crate) offset: u64,
+    /// The offset of the first message to be heard again.
+    pub(crate) from: u64,
+    /// What is heard again, perhaps with messages before it.
+    pub(crate) runs: Vec<Arc<Run>>,
     pub(crate) missing: Option<Missing>,
 }
 
@@ -80,6 +75,32 @@ pub(crate) struct Missing {
     pub(crate) from: u64,
     pub(crate) to: u64,
     pub(crate) previous_epoch: Option<u64>,
+}
+
+/// Runs of replays that this shard has heard, as its own bytes: the same for all who come back, so that they are counted
+/// once.
+#[derive(Default)]
+pub(crate) struct Replays {
+    /// The address names a run as long as somebody holds it, which its bytes do.
+    known: HashMap<(ChannelId, usize), WeakBytes>,
+    /// How many to know before looking which of them are gone.
+    sweep_at: usize,
+}
+
+impl Replays {
+    fn shared(&mut self, id: ChannelId, run: &Arc<Run>, meter: &Meter) -> Bytes {
+        let place = (id, Arc::as_ptr(run) as usize);
+        if let Some(bytes) = self.known.get(&place).and_then(WeakBytes::upgrade) {
+            return bytes;
+        }
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|_, bytes| bytes.upgrade().is_some());
+            self.sweep_at = (2 * self.known.len()).max(SWEEP_AT_MIN);
+        }
+        let bytes = Bytes::run_from(Arc::clone(run), id.source(), meter);
+        self.known.insert(place, bytes.downgrade());
+        bytes
+    }
 }
 
 impl<E: Encode> Hub<E> {
@@ -116,13 +137,31 @@ impl<E: Encode> Hub<E> {
     /// The home has answered who came back.
     pub(crate) fn replayed(&mut self, id: ChannelId, subscription: SubscriptionId, replayed: &Replayed) {
         let Some(conn) = self.channels.admit(subscription) else { return };
-        let Replayed { epoch, offset, missing } = *replayed;
+        let Replayed { epoch, offset, missing, .. } = *replayed;
         let joined = Joined { conn, subscription, epoch, offset, recovered: missing.is_none() };
         self.greet(id, joined);
+        self.counts.resumed += 1;
         if let Some(missing) = missing {
+            self.counts.resumed_with_gap += 1;
             self.tell_missing(id, conn, epoch, missing);
         }
+        for run in &replayed.runs {
+            self.say_again(id, joined, run, replayed.from);
+        }
         self.joined.push(joined);
+    }
+
+    /// Puts what `run` has from the offset `from` on into the outbox of who came back.
+    fn say_again(&mut self, id: ChannelId, joined: Joined, run: &Arc<Run>, from: u64) {
+        let mut segment = Segment::whole(self.replays.shared(id, run, &self.meter));
+        if let Some(before) = from.checked_sub(run.place().1).filter(|before| *before > 0) {
+            segment.advance(run.ends()[before as usize - 1] as usize);
+        }
+        let (messages, bytes) = (segment.messages() as u64, segment.len() as u64);
+        if self.offer(id, joined.conn.slot(), joined.subscription, segment) {
+            self.counts.replayed += messages;
+            self.counts.replayed_bytes += bytes;
+        }
     }
 
     fn greet(&mut self, id: ChannelId, joined: Joined) {

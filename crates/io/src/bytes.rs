@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use crate::{CHAIN_SEGMENTS_MAX, ConnId};
@@ -17,6 +17,8 @@ pub struct Run {
     ends: Box<[u32]>,
     epoch: u64,
     first: u64,
+    /// The last offset that is missing, for bytes that say so.
+    missing_to: Option<u64>,
     excluded: Option<Box<[Excluded]>>,
 }
 
@@ -37,13 +39,20 @@ impl Run {
         let (bytes, ends) = (bytes.into(), ends.into());
         debug_assert!(ends.is_sorted());
         debug_assert_eq!(ends.last().map_or(0, |end| *end as usize), bytes.len());
-        Run { bytes, ends, epoch: 0, first: 0, excluded: None }
+        Run { bytes, ends, epoch: 0, first: 0, missing_to: None, excluded: None }
     }
 
     /// The same, whose messages have the places from `first` on in their topic's `epoch`, one after the other.
     pub fn placed(mut self, epoch: u64, first: u64) -> Run {
         (self.epoch, self.first) = (epoch, first);
         self
+    }
+
+    /// `bytes` that say that the messages from `from` up to `to` of the topic's `epoch` are missing.
+    pub fn gap(bytes: impl Into<Box<[u8]>>, epoch: u64, from: u64, to: u64) -> Run {
+        let bytes = bytes.into();
+        let end = u32::try_from(bytes.len()).expect("a gap is named in a few words");
+        Run { missing_to: Some(to), ..Run::new(bytes, [end]).placed(epoch, from) }
     }
 
     /// The same, without these messages for these connections; sorted by message.
@@ -77,6 +86,25 @@ impl Run {
     pub fn excluded(&self) -> &[Excluded] {
         self.excluded.as_deref().unwrap_or_default()
     }
+
+    /// Whether `conn` of `shard` does not get all of it.
+    pub fn excludes(&self, shard: u16, conn: ConnId) -> bool {
+        self.excluded().iter().any(|excluded| (excluded.shard, excluded.conn) == (shard, conn))
+    }
+
+    /// The parts that `conn` of `shard` gets: where each begins and ends, in bytes from the run's start.
+    pub fn without(&self, shard: u16, conn: ConnId) -> impl Iterator<Item = (u32, u32)> {
+        let excluded = self.excluded().iter().filter(move |other| (other.shard, other.conn) == (shard, conn));
+        let end_of = |message: u32| message.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        let excluded = excluded.map(move |excluded| (end_of(excluded.message), end_of(excluded.message + 1)));
+        let end = end_of(self.ends.len() as u32);
+        let mut from = 0;
+        excluded.chain([(end, end)]).filter_map(move |(begins, ends)| {
+            let part = (from, begins);
+            from = ends;
+            (part.0 < part.1).then_some(part)
+        })
+    }
 }
 
 /// Counts the bytes of all [`Bytes`] made with it that are still alive, each once however often it is shared.
@@ -100,6 +128,17 @@ impl fmt::Debug for Meter {
 #[derive(Clone)]
 pub struct Bytes(Rc<Body>);
 
+/// [`Bytes`] that this does not keep alive.
+#[derive(Clone, Debug)]
+pub struct WeakBytes(Weak<Body>);
+
+impl WeakBytes {
+    /// The bytes, if anybody still holds them.
+    pub fn upgrade(&self) -> Option<Bytes> {
+        self.0.upgrade().map(Bytes)
+    }
+}
+
 struct Body {
     held: Held,
     meter: Option<Meter>,
@@ -107,7 +146,7 @@ struct Body {
 
 enum Held {
     Own(Box<[u8]>),
-    Run(Arc<Run>),
+    Run(Arc<Run>, u64),
     Lent(Box<dyn Loan>),
     Static(&'static [u8]),
 }
@@ -126,7 +165,17 @@ impl Bytes {
 
     /// A run that other shards may hold too; counted by `meter` while this shard does.
     pub fn run(run: Arc<Run>, meter: &Meter) -> Bytes {
-        Bytes::metered(Held::Run(run), meter)
+        Bytes::run_from(run, u64::MAX, meter)
+    }
+
+    /// The same, heard from `source`, whatever that number means to who made it.
+    pub fn run_from(run: Arc<Run>, source: u64, meter: &Meter) -> Bytes {
+        Bytes::metered(Held::Run(run, source), meter)
+    }
+
+    /// A way back to the bytes as long as somebody else holds them.
+    pub fn downgrade(&self) -> WeakBytes {
+        WeakBytes(Rc::downgrade(&self.0))
     }
 
     /// For drivers: received bytes that stay where they are. The pool they are of is bounded by itself, so no meter
@@ -164,7 +213,7 @@ impl Bytes {
     /// Where each message in them ends; none for bytes that are not a run.
     pub fn ends(&self) -> &[u32] {
         match &self.0.held {
-            Held::Run(run) => run.ends(),
+            Held::Run(run, _) => run.ends(),
             Held::Own(_) | Held::Lent(_) | Held::Static(_) => &[],
         }
     }
@@ -180,7 +229,7 @@ impl Held {
     fn as_slice(&self) -> &[u8] {
         match self {
             Held::Own(bytes) => bytes,
-            Held::Run(run) => run.bytes(),
+            Held::Run(run, _) => run.bytes(),
             Held::Lent(loan) => loan.as_slice(),
             Held::Static(bytes) => bytes,
         }
@@ -258,10 +307,38 @@ impl Segment {
         if ends.is_empty() { usize::from(!self.is_empty()) } else { to - from }
     }
 
+    /// Where the segment's run was heard from, and which places its first message up to its last have; for bytes that say
+    /// what is missing, the places of that. None for bytes that are not a run.
+    pub fn places(&self) -> Option<Places> {
+        let Held::Run(run, source) = &self.bytes.0.held else { return None };
+        let before = run.ends().partition_point(|end| *end <= self.start) as u64;
+        let from = run.first + before;
+        let (to, missing) = match run.missing_to {
+            Some(to) => (to, true),
+            None => ((from + self.messages() as u64).saturating_sub(1), false),
+        };
+        Some(Places { source: *source, epoch: run.epoch, from, to, missing })
+    }
+
     /// Whether the segment is of a run, whose messages a slow subscriber's policy may drop.
     pub fn is_run(&self) -> bool {
         !self.bytes.ends().is_empty()
     }
+}
+
+/// The places of messages in their topic.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// Where they were heard from: see [`Bytes::run_from`].
+    pub source: u64,
+    /// The topic's epoch.
+    pub epoch: u64,
+    /// The offset of the first.
+    pub from: u64,
+    /// The offset of the last.
+    pub to: u64,
+    /// Whether they are named as missing.
+    pub missing: bool,
 }
 
 /// What one send carries: at least one segment, at most [`CHAIN_SEGMENTS_MAX`].

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_hub::{OutboxLimits, OutboxPolicy};
+use moongate_hub::{HistoryLimits, OutboxLimits, OutboxPolicy};
 use moongate_sys::{SocketOptions, UringConfig};
 use moongate_wire::decide::Policy;
 use moongate_wire::route::Routes;
@@ -71,6 +71,11 @@ pub(crate) fn gate(
         hub: moongate_hub::Config {
             topics_max: plan.topics_max,
             topic_linger: settings.topic_linger,
+            history: HistoryLimits {
+                messages_max: settings.history_messages as usize,
+                bytes_max: settings.history_bytes,
+                ttl: settings.history_ttl,
+            },
             outbox: OutboxLimits {
                 outbox_bytes_max: narrow(settings.outbox_bytes_max),
                 policy: match settings.outbox_policy {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moongate_gate::Config;
-use moongate_hub::{OutboxLimits, OutboxPolicy};
+use moongate_hub::{HistoryLimits, OutboxLimits, OutboxPolicy};
 use moongate_io::Remote;
 use moongate_wire::decide::Policy;
 use moongate_wire::route::Routes;
@@ -571,6 +571,11 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
         hub: moongate_hub::Config {
             topics_max: scenario.topics_max,
             topic_linger: Duration::from_millis(scenario.linger_millis as u64),
+            history: HistoryLimits {
+                messages_max: rng.pick(&[0, 3, 64]),
+                bytes_max: rng.pick(&[300, 1 << 18]),
+                ttl: Duration::from_millis(rng.pick(&[500, 300_000]) as u64),
+            },
             outbox: OutboxLimits {
                 outbox_bytes_max: outbox_bytes as u32,
                 policy: rng.pick(scenario.policies),

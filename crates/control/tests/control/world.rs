@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use moongate_control::{Config, Control, ControlBell, Limits, Outcome};
 use moongate_hub::{
-    Bell, Command, Encode, Form, HashKey, Hub, Kind, Mesh, Message, OutboxLimits, OutboxPolicy, ShardPort,
+    Bell, Command, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, OutboxLimits, OutboxPolicy, ShardPort,
     Snapshot, Start, Subscribed,
 };
 use moongate_io::{ConnId, Meter, Time};
@@ -106,7 +106,7 @@ impl Shard {
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = moongate_hub::Config { topics_max, topic_linger: Duration::from_secs(60), outbox };
+        let config = moongate_hub::Config { topics_max, topic_linger: Duration::from_secs(60), history: HistoryLimits::OFF, outbox };
         let mut hub = Hub::new(&config, Recorder(heard), port, Meter::default(), 77);
         let mut draining = false;
         for (slot, topic) in topics.iter().enumerate() {

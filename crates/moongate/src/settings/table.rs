@@ -289,7 +289,31 @@ const LIMITS: &[Setting] = &[
         },
         default: "1m",
         doc: "How long a topic that nobody hears and nobody speaks to is remembered. After that its offsets begin \
-              again, in a new epoch.",
+              again, in a new epoch. One that keeps messages is not forgotten.",
+    },
+    Setting {
+        name: "HISTORY_MESSAGES",
+        kind: Kind::Count { least: 0, most: 65_536, place: |settings| &mut settings.history_messages },
+        default: "64",
+        doc: "How many messages a topic keeps for subscribers that come back; 0 keeps none. When memory is short, the \
+              oldest go first.",
+    },
+    Setting {
+        name: "HISTORY_BYTES",
+        kind: Kind::Size { least: 1, most: GIB, place: |settings| &mut settings.history_bytes },
+        default: "256KiB",
+        doc: "How many bytes these messages may have together. Who comes back gets at most half of \
+              `MOONGATE_OUTBOX_BYTES_MAX` of them, the newest, and is told of the rest.",
+    },
+    Setting {
+        name: "HISTORY_TTL",
+        kind: Kind::Time {
+            least: millis(100),
+            most: minutes(1440),
+            place: |settings| &mut settings.history_ttl,
+        },
+        default: "5m",
+        doc: "How long a message is kept.",
     },
 ];
 

@@ -213,6 +213,7 @@ impl Stage {
             hub: moongate_hub::Config {
                 topics_max: 10,
                 topic_linger: Duration::from_secs(60),
+                history: moongate_hub::HistoryLimits::OFF,
                 outbox: OutboxLimits {
                     outbox_bytes_max: 1 << 16,
                     policy: OutboxPolicy::Cut,
