@@ -6,6 +6,7 @@ use moongate_wire::body::Framing;
 use moongate_wire::decide::{Decision, Policy, Upgrade, decide};
 use moongate_wire::head::{Fields, Head, LIST_MEMBERS_MAX, Method, Name, Version, parse};
 use moongate_wire::origin::{Origin, Origins};
+use moongate_wire::protocol::SUBPROTOCOLS;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
@@ -62,7 +63,7 @@ fn policy(source: &mut Source<'_>) -> Policy {
         routes: if bits & 4 == 0 { usual.with_health() } else { usual }.into(),
         may_publish: bits & 8 != 0,
         origins,
-        subprotocols: if bits & 16 != 0 { &["chat.v2", "a"] } else { &[] },
+        subprotocols: if bits & 16 != 0 { SUBPROTOCOLS.to_vec() } else { Vec::new() },
         head: if bits & 32 != 0 { small } else { HeadLimits::default() },
         deflate: bits & 64 != 0,
         ..Policy::default()
@@ -234,6 +235,10 @@ fn check_decision(decision: &Decision, head: &Head<'_>, lines: &Lines<'_>, polic
         Decision::Page { topic, head_only } => {
             assert!(policy.routes.has_page());
             (Answer::page(b"<!doctype html>", topic.is_some()), *head_only)
+        }
+        Decision::Script { head_only } => {
+            assert!(policy.routes.has_page());
+            (Answer::script(b"export {};"), *head_only)
         }
         Decision::Health { head_only, .. } => (Answer::text("ok\n"), *head_only),
         Decision::Tunnel(_) => unreachable!("no route leads there"),

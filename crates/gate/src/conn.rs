@@ -11,6 +11,7 @@ use moongate_wire::origin::Cors;
 use moongate_wire::scan::Scanner;
 use moongate_wire::topic::TopicName;
 
+use crate::protocol::Session;
 use crate::tunnel::{Exchanging, Tunnel};
 
 /// What a connection is doing. Each mode owns just its own data, and the long-lived ones are small.
@@ -126,12 +127,13 @@ pub(crate) struct Stalled {
 }
 
 /// Where a WebSocket's messages go.
-#[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// To a topic, which it also hears.
     Topic(SubscriptionId),
     /// Back to itself.
     Echo,
+    /// To topics that they name.
+    Session(Box<Session>),
 }
 
 impl Joining {
@@ -207,14 +209,19 @@ impl Mode {
         }
     }
 
-    /// The subscription that ends with the connection.
-    pub(crate) fn subscription(&self) -> Option<SubscriptionId> {
-        match self {
-            Mode::Joining(joining) => Some(joining.subscription),
-            Mode::Streaming(subscription) => Some(*subscription),
-            Mode::Speaking(Speaking { place: Place::Topic(subscription), .. }) => Some(*subscription),
-            _ => None,
-        }
+    /// The subscriptions that end with the connection.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = SubscriptionId> {
+        let (one, session) = match self {
+            Mode::Joining(joining) => (Some(joining.subscription), None),
+            Mode::Streaming(subscription) => (Some(*subscription), None),
+            Mode::Speaking(speaking) => match &speaking.place {
+                Place::Topic(subscription) => (Some(*subscription), None),
+                Place::Session(session) => (None, Some(session)),
+                Place::Echo => (None, None),
+            },
+            _ => (None, None),
+        };
+        one.into_iter().chain(session.into_iter().flat_map(|session| session.subscriptions()))
     }
 
     /// Whether its bytes are waiting in the driver because we paused it.

@@ -93,6 +93,10 @@ impl Core {
                 self.counts.answered += 1;
                 self.answer(id, Answer::page(self.config.page, topic.is_some()).head_only(head_only))
             }
+            Decision::Script { head_only } => {
+                self.counts.answered += 1;
+                self.answer(id, Answer::script(self.config.script).head_only(head_only))
+            }
             Decision::Health { ready: true, head_only } if self.drain.is_begun() => {
                 let refusal = Refusal::from(Reason::Draining).head_only(head_only);
                 self.refuse(id, peer, Asked::For(&head), refusal)
@@ -123,12 +127,21 @@ impl Core {
             let Agreed { subprotocol, deflate } = upgrade.agreed;
             core.switching.write(
                 &upgrade.key,
-                subprotocol,
+                subprotocol.map(|spoken| spoken.name),
                 deflate.as_ref().map(deflate::Agreed::answer),
                 out,
             );
         });
-        let decide::Place::Topic(topic) = &upgrade.place else {
+        let topic = match &upgrade.place {
+            decide::Place::Topic(topic) => Some(topic),
+            decide::Place::Echo | decide::Place::Connect => None,
+        };
+        if let Some(spoken) = upgrade.agreed.subprotocol {
+            self.hub.outboxes.let_go(slot);
+            let place = self.open_session(id, spoken.protocol, topic, None);
+            return self.begin_speaking(id, place, agreed, rest);
+        }
+        let Some(topic) = topic else {
             self.hub.outboxes.let_go(slot);
             return self.begin_speaking(id, Place::Echo, agreed, rest);
         };
@@ -201,6 +214,7 @@ impl Core {
                     Joined::EventStream => self.begin_streaming(id, joining.subscription),
                 }
             }
+            Mode::Speaking(speaking) => return self.session_joined(id, speaking),
             other => other,
         };
         self.settle(id, mode);
@@ -210,9 +224,10 @@ impl Core {
     }
 
     /// The topic's home has refused: what was prepared is not said.
-    pub(crate) fn not_joined(&mut self, id: ConnId, why: Rejection) {
+    pub(crate) fn not_joined(&mut self, id: ConnId, subscription: SubscriptionId, why: Rejection) {
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
+            Mode::Speaking(speaking) => return self.session_refused(id, speaking, subscription, why),
             Mode::Joining(joining) => {
                 self.take_back_answer(id);
                 self.refuse_joining(id, &joining, reason(why))

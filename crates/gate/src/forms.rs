@@ -1,8 +1,10 @@
 //! The forms in which subscribers get messages: WebSocket frames, plain or compressed, and events of an event stream.
 
-use moongate_hub::{Encode, FORMS_MAX, Form, Kind, Message};
+use moongate_hub::{Encode, FORMS_MAX, Form, Gap, Joined, Kind, Message, Name};
 use moongate_wire::deflate::{self, Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use moongate_wire::{event, frame};
+
+use crate::protocol::{Subscribing, V1};
 
 /// One unmasked WebSocket frame per message.
 pub const FRAMES: Form = Form(0);
@@ -11,7 +13,10 @@ pub const EVENTS: Form = Form(1);
 /// The first of the compressed forms.
 const DEFLATED: Form = Form(2);
 
-const _: () = assert!((DEFLATED.0 + WINDOW_BITS_MAX - WINDOW_BITS_MIN) as usize <= FORMS_MAX);
+/// The last of them.
+const LAST_DEFLATED: Form = deflated(WINDOW_BITS_MAX);
+
+const _: () = assert!(LAST_DEFLATED.0 < V1.0 && (V1.0 as usize) < FORMS_MAX);
 
 /// One WebSocket frame per message, compressed for a window of `window_bits`, which is 9 to 15, where that makes it
 /// smaller.
@@ -32,6 +37,8 @@ pub struct Forms {
     last: Last,
     budget: usize,
     pub(crate) counts: DeflateCounts,
+    /// Who is to be told where a subscription begins.
+    pub(crate) subscribing: Subscribing,
 }
 
 /// What was compressed last.
@@ -66,6 +73,7 @@ impl Forms {
             last: Last::default(),
             budget: DEFLATE_BUDGET,
             counts: DeflateCounts::default(),
+            subscribing: Subscribing::default(),
         }
     }
 
@@ -135,11 +143,20 @@ impl Encode for Forms {
         match form {
             FRAMES => frame::encode(opcode(kind), payload, out),
             EVENTS => event::encode(epoch, offset, wire_kind(kind), payload, out),
-            Form(number) => {
+            Form(number) if number <= LAST_DEFLATED.0 => {
                 let window_bits = number - DEFLATED.0 + WINDOW_BITS_MIN;
                 self.compress(Some((epoch, offset)), kind, payload, window_bits, out);
             }
+            form => self.tell(form, message, out),
         }
+    }
+
+    fn joined(&mut self, form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
+        self.greet(form, name, joined, out);
+    }
+
+    fn gap(&mut self, form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
+        self.tell_gap(form, gap, out);
     }
 }
 
@@ -150,7 +167,7 @@ pub(crate) fn opcode(kind: Kind) -> frame::Opcode {
     }
 }
 
-fn wire_kind(kind: Kind) -> moongate_wire::Kind {
+pub(crate) fn wire_kind(kind: Kind) -> moongate_wire::Kind {
     match kind {
         Kind::Text => moongate_wire::Kind::Text,
         Kind::Json => moongate_wire::Kind::Json,

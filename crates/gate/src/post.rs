@@ -10,7 +10,7 @@ use moongate_wire::decide::Publish;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::utf8::is_utf8;
 
-use crate::conn::{Draft, Mode, Ordering, Posting, Speaking};
+use crate::conn::{Draft, Mode, Ordering, Place, Posting, Speaking};
 use crate::core::{Core, named_by, reason, token};
 use crate::enter::Asked;
 use crate::forms::hub_kind;
@@ -71,13 +71,18 @@ impl Core {
                 let mode = self.answer_ordered(id, &ordering.message, ordered);
                 ended_too(mode, ordering.peer_ended)
             }
-            Mode::Speaking(speaking) => return self.widen(id, speaking, ordered.bytes),
+            Mode::Speaking(mut speaking) => {
+                if let Place::Session(session) = &mut speaking.place {
+                    self.session_ordered(id, session, &ordered);
+                }
+                return self.widen(id, speaking, ordered.bytes);
+            }
             other => other,
         };
         self.settle(id, mode);
     }
 
-    fn widen(&mut self, id: ConnId, speaking: Speaking, bytes: u32) {
+    pub(crate) fn widen(&mut self, id: ConnId, speaking: Speaking, bytes: u32) {
         let (mode, peer_ended) = self.widen_window(id, speaking, bytes);
         self.settle(id, mode);
         if peer_ended {
@@ -94,7 +99,12 @@ impl Core {
                 let mode = self.refuse_post(id, &ordering.message, reason(why).into());
                 ended_too(mode, ordering.peer_ended)
             }
-            Mode::Speaking(speaking) => return self.widen(id, speaking, bytes),
+            Mode::Speaking(mut speaking) => {
+                if let Place::Session(session) = &mut speaking.place {
+                    self.session_rejected(id, session, token, why);
+                }
+                return self.widen(id, speaking, bytes);
+            }
             other => other,
         };
         self.settle(id, mode);

@@ -190,8 +190,8 @@ impl<D: Driver> Shard<D> {
         for joined in core.hub.take_joined() {
             core.joined(joined.conn);
         }
-        for (conn, _, why) in core.hub.take_refused() {
-            core.not_joined(conn, why);
+        for (conn, subscription, why) in core.hub.take_refused() {
+            core.not_joined(conn, subscription, why);
         }
         for ordered in core.hub.take_ordered() {
             core.ordered(ordered);

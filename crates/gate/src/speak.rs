@@ -116,10 +116,16 @@ impl Core {
         payload: &[u8],
         echoes: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
-        let Place::Topic(subscription) = speaking.place else {
-            self.counts.echoed += 1;
-            self.hub.encoder().echo(kind, payload, speaking.deflate, echoes);
-            return Ok(());
+        let subscription = match &mut speaking.place {
+            Place::Topic(subscription) => *subscription,
+            Place::Echo => {
+                self.counts.echoed += 1;
+                self.hub.encoder().echo(kind, payload, speaking.deflate, echoes);
+                return Ok(());
+            }
+            Place::Session(session) => {
+                return self.told(id, session, &mut speaking.window, (kind, payload), echoes);
+            }
         };
         if !self.config.policy.may_publish {
             return Err(MAY_ONLY_LISTEN);
@@ -168,14 +174,16 @@ impl Core {
     /// topic's home or back to itself.
     fn is_full(&self, id: ConnId, speaking: &Speaking) -> bool {
         speaking.stalled.is_some()
-            || match speaking.place {
+            || match &speaking.place {
                 Place::Topic(_) => self.window_is_full(speaking),
                 Place::Echo => self.hub.outboxes.past_half(id.slot()),
+                Place::Session(_) => self.window_is_full(speaking) || self.hub.outboxes.past_half(id.slot()),
             }
     }
 
+    /// Whether more is on its way to topics' homes than may be.
     pub(crate) fn window_is_full(&self, speaking: &Speaking) -> bool {
-        speaking.window > self.config.publish_window_bytes
+        speaking.window > self.config.publish_window_bytes || self.requests_are_full(speaking)
     }
 
     fn go_on(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
@@ -190,7 +198,7 @@ impl Core {
     /// Publishes have their place. Says, beside the mode, whether the peer had ended and all it said was looked at.
     pub(crate) fn widen_window(&mut self, id: ConnId, mut speaking: Speaking, bytes: u32) -> (Mode, bool) {
         speaking.window = speaking.window.saturating_sub(bytes);
-        if speaking.window > self.config.publish_window_bytes / 2 {
+        if speaking.window > self.config.publish_window_bytes / 2 || self.requests_are_full(&speaking) {
             return (Mode::Speaking(speaking), false);
         }
         match speaking.stalled.take() {

@@ -13,8 +13,11 @@ use moongate_wire::scan::HeadLimits;
 use crate::plan::Plan;
 use crate::settings::{self, Anonymous, Secret, Settings};
 
-/// The page, which is all that a browser loads.
+/// The page, which loads nothing but the script.
 const PAGE: &[u8] = include_bytes!("../page/index.html");
+
+/// The client, which the page uses and others may.
+const SCRIPT: &[u8] = include_bytes!("../../../clients/js/moongate.js");
 
 /// How long a POST waits for its topic's home to order the message; then it is answered 503.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -57,11 +60,14 @@ pub(crate) fn gate(
         upstreams,
         tunnel_buffer_bytes_max: narrow(settings.tunnel_buffer_bytes_max),
         page: PAGE,
+        script: SCRIPT,
         connections_max: plan.connections_max,
         head_timeout: settings.head_timeout,
         body_timeout: settings.head_timeout,
         order_timeout: ORDER_TIMEOUT,
         publish_window_bytes: narrow(settings.publish_window_bytes),
+        subscription_topics_max: settings.subscription_topics_max,
+        requests_in_flight_max: settings.requests_in_flight_max,
         memory_bytes_max: plan.memory_bytes_max,
         ping_interval: settings.ping_interval,
         pong_timeout: settings.pong_timeout,
@@ -96,7 +102,7 @@ fn policy(settings: &Settings, routes: &Arc<Routes>) -> Policy {
         routes: Arc::clone(routes),
         may_publish: settings.anonymous() == Anonymous::Publish,
         origins: settings.origins.clone(),
-        subprotocols: &[],
+        subprotocols: settings.subprotocols.clone(),
         head,
         message_bytes_max: settings.message_bytes_max,
         deflate: settings.deflate,

@@ -21,6 +21,7 @@ pub mod protocol;
 pub mod refusal;
 pub mod route;
 pub mod scan;
+pub mod since;
 pub mod topic;
 pub mod upstream;
 pub mod utf8;

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use moongate_wire::origin::{Origin, Origins};
+use moongate_wire::protocol::Subprotocol;
 use moongate_wire::route::Routes;
 use tracing_subscriber::filter::Targets;
 
@@ -86,6 +87,9 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) upstream_refresh: Duration,
     pub(crate) tunnel_buffer_bytes_max: usize,
+    pub(crate) subprotocols: Vec<Subprotocol>,
+    pub(crate) subscription_topics_max: u32,
+    pub(crate) requests_in_flight_max: u32,
     routes_wanted: Option<Routes>,
     anonymous_wanted: Option<Anonymous>,
     echo_wanted: Option<bool>,

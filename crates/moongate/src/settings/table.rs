@@ -47,6 +47,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { title: "Where it listens", settings: LISTENING },
     Group { title: "Who may", settings: ENTITLEMENT },
     Group { title: "What it serves beside topics", settings: SERVING },
+    Group { title: "Subprotocols", settings: SUBPROTOCOLS },
     Group { title: "Routes and upstreams", settings: ROUTES },
     Group { title: "Compression", settings: COMPRESSION },
     Group { title: "Control listener", settings: CONTROL },
@@ -127,14 +128,37 @@ const SERVING: &[Setting] = &[
     },
 ];
 
+const SUBPROTOCOLS: &[Setting] = &[
+    Setting {
+        name: "SUBPROTOCOLS",
+        kind: Kind::Subprotocols { place: |settings| &mut settings.subprotocols },
+        default: "moongate.v1",
+        doc: "Which subprotocols a WebSocket on a topic or on `/connect` may agree on, by `Sec-WebSocket-Protocol`. Of those \
+              that a client offers its first one here is spoken; with none, a topic's WebSocket carries bare payloads.",
+    },
+    Setting {
+        name: "SUBSCRIPTION_TOPICS_MAX",
+        kind: Kind::Count { least: 1, most: 65_536, place: |settings| &mut settings.subscription_topics_max },
+        default: "256",
+        doc: "How many topics one connection may hear in a subprotocol. One more is answered with an error.",
+    },
+    Setting {
+        name: "REQUESTS_IN_FLIGHT_MAX",
+        kind: Kind::Count { least: 1, most: 65_536, place: |settings| &mut settings.requests_in_flight_max },
+        default: "64",
+        doc: "How many requests of one connection in a subprotocol may wait for their answers. At the limit its socket is \
+              not read until one is answered.",
+    },
+];
+
 const ROUTES: &[Setting] = &[
     Setting {
         name: "ROUTES",
         kind: Kind::Routes { place: |settings| &mut settings.routes_wanted },
         default: "",
         doc: "Which path leads to what: routes such as `/chat/* tunnel app.internal:3000`, parted by `;` or line ends, \
-              of which the first that matches decides. It replaces what is served without it (`/topics/* topics; /echo \
-              echo; / page`, the last two as `MOONGATE_ECHO` and `MOONGATE_PAGE` say), so these two cannot be set \
+              of which the first that matches decides. It replaces what is served without it (`/topics/* topics; /connect \
+              connect; /echo echo; / page`, the last two as `MOONGATE_ECHO` and `MOONGATE_PAGE` say), so these two cannot be set \
               beside it; `MOONGATE_HEALTH` still decides about health. Recipes are in `docs/tunnels.md`.",
     },
     Setting {

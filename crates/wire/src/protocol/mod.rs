@@ -3,3 +3,22 @@
 
 pub mod v1;
 pub mod wamp;
+
+/// A protocol that is spoken inside a WebSocket.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// `moongate.v1`.
+    V1,
+}
+
+/// A name in `Sec-WebSocket-Protocol`, and what is spoken where it is agreed on.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Subprotocol {
+    /// The name.
+    pub name: &'static str,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+/// All that can be enabled.
+pub const SUBPROTOCOLS: &[Subprotocol] = &[Subprotocol { name: v1::NAME, protocol: Protocol::V1 }];

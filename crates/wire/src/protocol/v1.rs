@@ -168,6 +168,12 @@ impl Error {
         reason: "This connection does not hear the topic.",
         hint: "Names are compared byte by byte: unsubscribe from just the name that was subscribed to.",
     };
+    /// A subscribe was taken back.
+    pub const CANCELLED: Error = Error {
+        code: "cancelled",
+        reason: "The topic was unsubscribed from before its home had answered.",
+        hint: "Wait for \"subscribed\" where its place matters.",
+    };
     /// A queue is full.
     pub const BUSY: Error = Error {
         code: "busy",

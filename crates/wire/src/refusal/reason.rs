@@ -267,6 +267,9 @@ reasons! {
     SubprotocolRepeated 400 "subprotocol_repeated" "Repeated subprotocol"
         "Sec-WebSocket-Protocol names a subprotocol twice."
         "Name each subprotocol once.";
+    SubprotocolRequired 400 "subprotocol_required" "Subprotocol required"
+        "On this path topics are named in a subprotocol, and the request offers none that is enabled."
+        "Offer a subprotocol in Sec-WebSocket-Protocol, or connect to /topics/<name>.";
     ExtensionsMalformed 400 "extensions_malformed" "Malformed Sec-WebSocket-Extensions"
         "Sec-WebSocket-Extensions does not follow the grammar of RFC 6455, section 9.1."
         "Send a value such as permessage-deflate; client_max_window_bits, or leave the field out.";

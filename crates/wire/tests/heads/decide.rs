@@ -1,6 +1,7 @@
 //! The upgrade decision table: section B of the checklist, row by row, and the routes.
 
 use moongate_wire::decide::{Decision, Policy};
+use moongate_wire::protocol::{Protocol, Subprotocol};
 use moongate_wire::route::Routes;
 
 use crate::support::{decision, lines, open_policy, origins, summary};
@@ -197,17 +198,36 @@ fn the_key_is_kept_as_it_came() {
 /// C3: one that the client listed, its first that is enabled, in the same spelling.
 #[test]
 fn subprotocols() {
-    let policy = Policy { subprotocols: &["beta", "alpha"], ..open_policy() };
-    let check = |offer: &str, expect: &str| {
-        let line = format!("Sec-WebSocket-Protocol: {offer}");
-        assert_eq!(summary(&decision(&upgrade("GET /echo HTTP/1.1", &[&line]), &policy)), expect, "{offer}");
+    let known = |name| Subprotocol { name, protocol: Protocol::V1 };
+    let policy = Policy { subprotocols: vec![known("beta"), known("alpha")], ..open_policy() };
+    let check = |path: &str, offer: &str, expect: &str| {
+        let request =
+            upgrade(&format!("GET {path} HTTP/1.1"), &[&format!("Sec-WebSocket-Protocol: {offer}")]);
+        assert_eq!(summary(&decision(&request, &policy)), expect, "{path} {offer}");
     };
-    check("alpha", "101 echo alpha");
-    check("x, alpha, beta", "101 echo alpha");
-    check("BETA", "101 echo");
-    check("alphabet, bet", "101 echo");
-    check("beta, b(", "400 subprotocol_malformed");
-    check("beta, beta", "400 subprotocol_repeated");
+    check("/topics/a", "alpha", "101 topic a alpha");
+    check("/topics/a", "x, alpha, beta", "101 topic a alpha");
+    check("/topics/a", "BETA", "101 topic a");
+    check("/topics/a", "alphabet, bet", "101 topic a");
+    check("/topics/a", "beta, b(", "400 subprotocol_malformed");
+    check("/topics/a", "beta, beta", "400 subprotocol_repeated");
+    check("/connect", "x, beta", "101 connect beta");
+    check("/connect", "BETA", "400 subprotocol_required");
+    check("/connect", "b(", "400 subprotocol_malformed");
+    // Nothing is spoken there.
+    check("/echo", "alpha", "101 echo");
+}
+
+#[test]
+fn a_subprotocol_is_not_compressed() {
+    let lines = ["Sec-WebSocket-Protocol: moongate.v1", "Sec-WebSocket-Extensions: permessage-deflate"];
+    let found = decision(&upgrade("GET /connect HTTP/1.1", &lines), &open_policy());
+    assert_eq!(summary(&found), "101 connect moongate.v1");
+    let none = Policy { subprotocols: Vec::new(), ..open_policy() };
+    let found = decision(&upgrade("GET /connect HTTP/1.1", &lines), &none);
+    assert_eq!(summary(&found), "400 subprotocol_required");
+    let found = decision(&upgrade("GET /topics/a HTTP/1.1", &lines), &none);
+    assert!(summary(&found).starts_with("101 topic a permessage-deflate"));
 }
 
 #[test]
@@ -219,6 +239,9 @@ fn routes() {
     check("the page", &["GET / HTTP/1.1"], "page");
     check("the page, any query", &["GET /?topic=x HTTP/1.1"], "page");
     check("A33 the page's head", &["HEAD / HTTP/1.1"], "page head");
+    check("the page's script", &["GET /moongate.js HTTP/1.1"], "script");
+    check("A33 the script's head", &["HEAD /moongate.js HTTP/1.1"], "script head");
+    check("the script is only read", &["POST /moongate.js HTTP/1.1"], "405 method_not_allowed");
     check("A13 the page", &["POST / HTTP/1.1"], "405 method_not_allowed");
     check("the page's methods", &["OPTIONS / HTTP/1.1"], "204");
     check("health", &["GET /healthz HTTP/1.1"], "healthz");
@@ -304,6 +327,7 @@ fn what_is_off_is_not_there() {
     };
     let closed = Policy::default();
     check(&closed, "GET / HTTP/1.1", "X: y", "404 not_found");
+    check(&closed, "GET /moongate.js HTTP/1.1", "X: y", "404 not_found");
     check(&closed, "GET /echo HTTP/1.1", "X: y", "404 not_found");
     check(&closed, "GET /topics/a HTTP/1.1", "Accept: text/html", "426 upgrade_required");
     check(&closed, "GET /topics/a HTTP/1.1", "Accept: text/html, text/event-stream;q=0.1", "events a");

@@ -80,9 +80,11 @@ pub(crate) fn summary(decision: &Decision) -> String {
             let place = match &upgrade.place {
                 Place::Topic(topic) => format!("101 topic {topic}"),
                 Place::Echo => "101 echo".to_owned(),
+                Place::Connect => "101 connect".to_owned(),
             };
             let after = if upgrade.expect_continue { " after 100" } else { "" };
-            let subprotocol = upgrade.agreed.subprotocol.map_or(String::new(), |name| format!(" {name}"));
+            let subprotocol =
+                upgrade.agreed.subprotocol.map_or(String::new(), |spoken| format!(" {}", spoken.name));
             let deflate =
                 upgrade.agreed.deflate.map_or(String::new(), |agreed| format!(" {}", agreed.answer()));
             format!("{place}{after}{subprotocol}{deflate}")
@@ -97,6 +99,7 @@ pub(crate) fn summary(decision: &Decision) -> String {
         }
         Decision::Page { topic: Some(topic), head_only } => format!("page {topic}{}", head(head_only)),
         Decision::Page { topic: None, head_only } => format!("page{}", head(head_only)),
+        Decision::Script { head_only } => format!("script{}", head(head_only)),
         Decision::Health { ready, head_only } => {
             format!("{}{}", if *ready { "readyz" } else { "healthz" }, head(head_only))
         }

@@ -10,8 +10,8 @@ fn a_table_is_understood() {
     check("", &[]);
     check(" ;; \n ; # nothing here; /x page\n", &[]);
     check(
-        "/topics/* topics;/echo echo\n/ page",
-        &["/topics/*  topics", "/echo      echo", "/          page"],
+        "/topics/* topics; /connect connect;/echo echo\n/ page",
+        &["/topics/*  topics", "/connect   connect", "/echo      echo", "/          page"],
     );
     check("/alive health; /ready ready", &["/alive  health", "/ready  ready"]);
     const TIMES: &str = "connect_timeout=5s answer_timeout=1m idle_timeout=1h";
