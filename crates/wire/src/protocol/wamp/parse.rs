@@ -166,7 +166,8 @@ fn publish<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
 /// Requests to the role that is not here (§6).
 fn ask_dealer<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
     const SHAPE: Fault = Fault::Violation("A request of this type begins with its type and Request|id.");
-    let request = message.raw[..message.count].first().copied().and_then(id).ok_or(SHAPE)?;
+    // What is not there is `null`, which is no id.
+    let request = id(message.raw[0]).ok_or(SHAPE)?;
     let error = match message.code {
         code::CALL => Error::NO_SUCH_PROCEDURE,
         code::REGISTER => Error::NO_DEALER,
@@ -244,8 +245,9 @@ const ELEMENTS_MAX: usize = 5;
 /// A message's type, and the elements after it, each a JSON value as it was written.
 struct Message<'m> {
     code: u64,
+    /// Those that are not there are `null`.
     raw: [&'m RawValue; ELEMENTS_MAX],
-    /// How many there are; those past `ELEMENTS_MAX` are counted only.
+    /// How many there are; those past `ELEMENTS_MAX` are only counted.
     count: usize,
 }
 

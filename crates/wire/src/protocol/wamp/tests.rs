@@ -251,6 +251,7 @@ fn s5_2_3_only_acknowledged_publications_are_answered() {
 fn s6_there_is_no_dealer() {
     check_refused(r#"[48,7,{},"com.example.add",[1,2],{}]"#, code::CALL, 7, Error::NO_SUCH_PROCEDURE);
     check_refused(r#"[64,8,{},"com.example.add"]"#, code::REGISTER, 8, Error::NO_DEALER);
+    check_refused("[48,7,1,2,3,4,5,6,7]", code::CALL, 7, Error::NO_SUCH_PROCEDURE);
     check_refused(r#"[66,9,27]"#, code::UNREGISTER, 9, Error::NO_SUCH_REGISTRATION);
     assert_eq!(said(r#"[49,7,{}]"#), Ok(Said::Nothing));
     for code in [48, 49, 64, 66] {
