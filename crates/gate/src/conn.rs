@@ -66,6 +66,8 @@ pub(crate) struct Joining {
     pub(crate) topic: TopicName,
     pub(crate) subscription: SubscriptionId,
     pub(crate) into: Joined,
+    /// The 101, where it has to name what only the topic's home knows.
+    pub(crate) answer: Option<Vec<u8>>,
     /// The first bytes of the new protocol, which came before its 101 went out.
     pub(crate) early: Vec<u8>,
     pub(crate) paused: bool,
@@ -143,7 +145,16 @@ impl Joining {
         subscription: SubscriptionId,
         into: Joined,
     ) -> Joining {
-        Joining { peer, topic, subscription, into, early: Vec::new(), paused: false, peer_ended: false }
+        Joining {
+            peer,
+            topic,
+            subscription,
+            into,
+            answer: None,
+            early: Vec::new(),
+            paused: false,
+            peer_ended: false,
+        }
     }
 }
 

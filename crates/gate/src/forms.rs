@@ -152,11 +152,19 @@ impl Encode for Forms {
     }
 
     fn joined(&mut self, form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
-        self.greet(form, name, joined, out);
+        match form {
+            // Who comes back is at the place it said, until it hears what came after it.
+            EVENTS if joined.asked => {}
+            EVENTS => event::place(joined.epoch, joined.offset, out),
+            form => self.greet(form, name, joined, out),
+        }
     }
 
     fn gap(&mut self, form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        self.tell_gap(form, gap, out);
+        match form {
+            EVENTS => event::gap(gap.epoch, gap.from, gap.to, gap.previous_epoch, out),
+            form => self.tell_gap(form, gap, out),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use moongate_io::ConnId;
 use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::body::BodyReader;
 use moongate_wire::decide::Publish;
+use moongate_wire::json::is_json;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::utf8::is_utf8;
 
@@ -38,8 +39,13 @@ impl Core {
 
     fn publish_body(&mut self, id: ConnId, posting: Posting) -> Mode {
         let Posting { message, body, .. } = posting;
-        if message.kind == Kind::Text && !is_utf8(&body) {
-            return self.refuse_post(id, &message, Reason::NotText.into());
+        let wrong = match message.kind {
+            Kind::Text if !is_utf8(&body) => Some(Reason::NotText),
+            Kind::Json if !is_json(&body) => Some(Reason::NotJson),
+            Kind::Text | Kind::Json | Kind::Binary => None,
+        };
+        if let Some(reason) = wrong {
+            return self.refuse_post(id, &message, reason.into());
         }
         let name = self.hub.name(message.topic.as_str());
         match self.hub.publish(token(id), &name, message.kind, &body, Patience::Leaves, None) {

@@ -203,7 +203,7 @@ impl Channels {
 impl Channel {
     /// A subscription that begins to hear what is said now.
     pub(crate) fn joined(&self, conn: ConnId, subscription: SubscriptionId) -> Joined {
-        Joined { conn, subscription, epoch: self.epoch, offset: self.offset, recovered: false }
+        Joined { conn, subscription, epoch: self.epoch, offset: self.offset, asked: false, recovered: false }
     }
 }
 

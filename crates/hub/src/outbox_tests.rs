@@ -339,7 +339,7 @@ fn what_is_dropped_is_named_in_its_place_and_only_once() {
             OutboxPolicy::DropOldest => {
                 assert_eq!(heard, "own[7:1-8][8:1-7]abcdefghij0123456789abcdefghij".to_owned())
             }
-            _ => assert_eq!(heard, "own[8:1-8][7:1-9]abcdefghij"),
+            _ => assert_eq!(heard, "own[7:1-8][8:1-8]0123456789abcdefghij"),
         }
     }
 }

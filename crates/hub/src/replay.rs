@@ -49,7 +49,9 @@ pub struct Joined {
     pub epoch: u64,
     /// The offset of the last message before those that are heard as they are said.
     pub offset: u64,
-    /// Whether it asked to begin earlier, and has missed nothing since then.
+    /// Whether it asked to begin earlier than now.
+    pub asked: bool,
+    /// Whether it asked, and has missed nothing since then.
     pub recovered: bool,
 }
 
@@ -138,7 +140,7 @@ impl<E: Encode> Hub<E> {
     pub(crate) fn replayed(&mut self, id: ChannelId, subscription: SubscriptionId, replayed: &Replayed) {
         let Some(conn) = self.channels.admit(subscription) else { return };
         let Replayed { epoch, offset, missing, .. } = *replayed;
-        let joined = Joined { conn, subscription, epoch, offset, recovered: missing.is_none() };
+        let joined = Joined { conn, subscription, epoch, offset, asked: true, recovered: missing.is_none() };
         self.greet(id, joined);
         self.counts.resumed += 1;
         if let Some(missing) = missing {

@@ -21,6 +21,7 @@ use crate::protocol::{SUBPROTOCOLS, Subprotocol};
 use crate::refusal::{Reason, Refusal};
 use crate::route::{Route, Routes, Service};
 use crate::scan::HeadLimits;
+use crate::since::Since;
 use crate::topic::{self, TopicName};
 use crate::upstream::Exchange;
 
@@ -77,6 +78,8 @@ pub enum Decision {
     Events {
         /// What to listen to.
         topic: TopicName,
+        /// Where to begin, if not with what is said from now on.
+        since: Option<Since>,
         /// Which pages may read it.
         cors: Cors,
         /// Whether only the answer's head was asked for.
@@ -122,6 +125,8 @@ pub struct Upgrade {
     pub expect_continue: bool,
     /// Subprotocol and extension.
     pub agreed: Agreed,
+    /// Where on a topic it is to begin, if not with what is said from now on.
+    pub since: Option<Since>,
 }
 
 /// What speaks WebSocket.
@@ -226,7 +231,8 @@ fn open(place: Place, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refu
     if place == Place::Connect && agreed.subprotocol.is_none() {
         return Err(subprotocol_required(policy));
     }
-    Ok(Decision::WebSocket(Upgrade { place, key, expect_continue: expects_continue(head), agreed }))
+    let since = if matches!(place, Place::Topic(_)) { asked_since(head)? } else { None };
+    Ok(Decision::WebSocket(Upgrade { place, key, expect_continue: expects_continue(head), agreed, since }))
 }
 
 /// Where topics are named in a subprotocol, one must be spoken.
@@ -241,6 +247,26 @@ fn subprotocol_required(policy: &Policy) -> Refusal {
         names.join(", "),
         names[0]
     ))
+}
+
+/// What the query's `since` says (B31).
+fn asked_since(head: &Head<'_>) -> Result<Option<Since>, Reason> {
+    let Target::Path { query: Some(query), .. } = head.target else { return Ok(None) };
+    let mut values = query.split('&').filter_map(|member| member.strip_prefix("since="));
+    let Some(value) = values.next() else { return Ok(None) };
+    let since = Since::parse(value).filter(|_| values.next().is_none());
+    since.map(Some).ok_or(Reason::SinceMalformed)
+}
+
+/// The `Last-Event-ID` of a client that comes back by itself, which is newer than what the page once asked for. One that
+/// was never given out is no fault of the client's: it cannot be resumed from, which the client is told.
+fn last_event(head: &Head<'_>) -> Option<Since> {
+    let text = match head.one(Name::LastEventId) {
+        One::Missing | One::Value(b"") => return None,
+        One::Value(text) => text,
+        One::Repeated => return Some(Since::UNKNOWN),
+    };
+    Some(str::from_utf8(text).ok().and_then(Since::parse).unwrap_or(Since::UNKNOWN))
 }
 
 /// B14, B15, B16.
@@ -306,7 +332,8 @@ fn on_topic(
     match head.method {
         Method::Get | Method::Head => match media::preferred(head, shows_page(head, policy)) {
             Some(Representation::Events) => {
-                Ok(Decision::Events { topic, cors: find_cors(head, policy), head_only })
+                let since = last_event(head).map_or_else(|| asked_since(head), |last| Ok(Some(last)))?;
+                Ok(Decision::Events { topic, since, cors: find_cors(head, policy), head_only })
             }
             Some(Representation::Page) => Ok(Decision::Page { topic: Some(topic), head_only }),
             None => Err(show_ways_in(why_not)),
@@ -363,7 +390,11 @@ fn publish(topic: TopicName, cors: Cors, head: &Head<'_>, policy: &Policy) -> Re
 fn find_kind(head: &Head<'_>) -> Kind {
     let One::Value(value) = head.one(Name::ContentType) else { return Kind::Text };
     let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
-    if essence.eq_ignore_ascii_case(b"application/octet-stream") { Kind::Binary } else { Kind::Text }
+    match essence {
+        _ if essence.eq_ignore_ascii_case(b"application/octet-stream") => Kind::Binary,
+        _ if essence.eq_ignore_ascii_case(b"application/json") => Kind::Json,
+        _ => Kind::Text,
+    }
 }
 
 /// The answer to `OPTIONS` on a topic, which is also how a browser asks before it lets a page of another origin publish

@@ -7,7 +7,7 @@ pub enum Since {
     AllKept,
     /// From the one after this.
     After {
-        /// The topic's epoch, which is never zero.
+        /// The topic's epoch; zero for one that cannot be known.
         epoch: u64,
         /// The message's offset in it; 0 for before the first.
         offset: u64,
@@ -15,6 +15,9 @@ pub enum Since {
 }
 
 impl Since {
+    /// A place that was never given out, so that nothing can be said of what came after it.
+    pub const UNKNOWN: Since = Since::After { epoch: 0, offset: 0 };
+
     /// Reads `0`, or an epoch and an offset as they are written as the `id` of an event: 16 lower-case hexadecimal digits, a
     /// hyphen, and a number without leading zeros.
     pub fn parse(text: &str) -> Option<Since> {

@@ -55,7 +55,7 @@ impl Ledger {
     }
 
     fn resolve(&mut self, publisher: usize, token: Token, outcome: Outcome) {
-        let entry = &mut self.entries[token.0 as usize];
+        let entry = &mut self.entries[token.who as usize];
         assert_eq!(entry.publisher, publisher, "answers go to who asked");
         assert_eq!(entry.outcome, Outcome::Pending, "one answer each");
         entry.outcome = outcome;

@@ -116,7 +116,7 @@ impl Session {
 }
 
 /// Where a subscription begins that names `since`.
-fn start(since: Option<Since>) -> Start {
+pub(crate) fn start(since: Option<Since>) -> Start {
     match since {
         None => Start::Now,
         Some(Since::AllKept) => Start::AllKept,

@@ -33,6 +33,31 @@ fn upgrades() {
     check("A28 unknown fields", get, &["X-Anything: at all", "Sec-WebSocket-Future: 1"], "101 topic news");
     check("the query never names the topic", "GET /topics/news?topic=other HTTP/1.1", &[], "101 topic news");
 
+    let since = |query: &str| format!("GET /topics/news?{query} HTTP/1.1");
+    let place = "00000000000000a1-7";
+    check("B31 all that is kept", &since("since=0"), &[], "101 topic news since 0");
+    check("B31 a place", &since(&format!("a=b&since={place}&c")), &[], "101 topic news since a1-7");
+    check("B31 no place", &since("since=7"), &[], "400 since_malformed");
+    check("B31 an empty one", &since("since="), &[], "400 since_malformed");
+    check("B31 two", &since("since=0&since=0"), &[], "400 since_malformed");
+    check("B31 another name", &since("not_since=7&sinces=7"), &[], "101 topic news");
+    check("B31 only topics keep anything", "GET /echo?since=7 HTTP/1.1", &[], "101 echo");
+    check("B31 a page's WebSocket has no such field", get, &["Last-Event-ID: x"], "101 topic news");
+    let events = |id: &str, query: &str, fields: &[&str], expect: &str| {
+        let request: Vec<&str> = ["Connection:", "Upgrade:", "Accept: text/event-stream"]
+            .into_iter()
+            .chain(fields.iter().copied())
+            .collect();
+        check(id, &since(query), &request, expect);
+    };
+    let last = format!("Last-Event-ID: {place}");
+    events("J2 where it was", "", &[&last], "events news since a1-7");
+    events("J2 newer than the page's wish", "since=0", &[&last], "events news since a1-7");
+    events("J2 the page's wish", "since=0", &["Last-Event-ID:"], "events news since 0");
+    events("J2 never given out", "since=0", &["Last-Event-ID: 42"], "events news since 0-0");
+    events("J2 two of them", "", &[&last, &last], "events news since 0-0");
+    events("B31 no place", "since=7", &[], "400 since_malformed");
+
     check("B1 syntax comes first", "GET /nowhere#x HTTP/1.1", &[], "400 fragment");
     check("B2 HTTP/1.0", "GET /topics/news HTTP/1.0", &[], "426 upgrade_in_http10");
     check("B2 HTTP/1.0, ws-only", "GET /echo HTTP/1.0", &[], "426 upgrade_in_http10");

@@ -6,6 +6,7 @@ use moongate_wire::origin::{Cors, Origins};
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
+use moongate_wire::since::Since;
 
 /// The head made of these lines.
 pub(crate) fn lines(lines: &[&str]) -> Vec<u8> {
@@ -75,6 +76,11 @@ pub(crate) fn summary(decision: &Decision) -> String {
         Cors::Any => " cors=*".to_owned(),
         Cors::Origin(origin) => format!(" cors={origin}"),
     };
+    let since = |since: Option<Since>| match since {
+        None => String::new(),
+        Some(Since::AllKept) => " since 0".to_owned(),
+        Some(Since::After { epoch, offset }) => format!(" since {epoch:x}-{offset}"),
+    };
     match decision {
         Decision::WebSocket(upgrade) => {
             let place = match &upgrade.place {
@@ -87,10 +93,10 @@ pub(crate) fn summary(decision: &Decision) -> String {
                 upgrade.agreed.subprotocol.map_or(String::new(), |spoken| format!(" {}", spoken.name));
             let deflate =
                 upgrade.agreed.deflate.map_or(String::new(), |agreed| format!(" {}", agreed.answer()));
-            format!("{place}{after}{subprotocol}{deflate}")
+            format!("{place}{after}{subprotocol}{deflate}{}", since(upgrade.since))
         }
-        Decision::Events { topic, cors: told, head_only } => {
-            format!("events {topic}{}{}", head(head_only), cors(told))
+        Decision::Events { topic, since: from, cors: told, head_only } => {
+            format!("events {topic}{}{}{}", head(head_only), since(*from), cors(told))
         }
         Decision::Publish(publish) => {
             let after = if publish.expect_continue { " after 100" } else { "" };
