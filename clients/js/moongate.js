@@ -594,13 +594,14 @@ class SocketLink {
   }
 }
 
-/** Asks in plain HTTP why an upgrade was refused, which browsers do not tell. */
-async function ask(base, options) {
+/** Asks in plain HTTP whether anyone is there, and why an upgrade was refused, which browsers do not tell. */
+async function ask(base, options, wanted = 'GET') {
   const fetch = options.fetch ?? globalThis.fetch;
   // Other origins may not read the answer, but learn that there is one.
-  const mode = globalThis.location && globalThis.location.origin !== base.origin ? 'no-cors' : 'cors';
+  const isOther = globalThis.location && globalThis.location.origin !== base.origin;
+  const [mode, method] = isOther ? ['no-cors', 'GET'] : ['cors', wanted];
   try {
-    const answer = await fetch(at(base, '/connect'), { cache: 'no-store', mode, signal: AbortSignal.timeout(options.openTimeout) });
+    const answer = await fetch(at(base, '/connect'), { method, mode, cache: 'no-store', signal: AbortSignal.timeout(options.openTimeout) });
     const { reason, hint } = await problemOf(answer);
     const retryAfter = Number(answer.headers.get('Retry-After') ?? 0) * 1000 || 0;
     // 502 to 504 are nobody's, or a gateway that takes no one now: neither says that upgrades are lost.
@@ -649,7 +650,8 @@ class EventsLink {
   constructor(base, options, on) {
     [this.#base, this.#options, this.#on] = [base, options, on];
     this.#fetch = (...all) => (options.fetch ?? globalThis.fetch)(...all);
-    ask(base, options).then(({ unread, reason, retryAfter }) => {
+    // Where that can be asked, it is the question that no console shows as a failure.
+    ask(base, options, 'OPTIONS').then(({ unread, reason, retryAfter }) => {
       if (unread) on.up();
       else on.down({ opened: false, code: null, reason, retryAfter });
     });
