@@ -15,6 +15,7 @@ from websockets.sync.client import connect
 from cutter import Cutter
 from firefox import Firefox
 from gateway import PATIENCE, ROOT, until
+from raw import post
 
 CLIENT = ROOT / "clients/js"
 NODE = ROOT / "target/test-env/bin/node"
@@ -175,6 +176,27 @@ def check_own(client):
     assert len(set(texts)) == len(texts)
     assert {text for _, text in published} <= set(texts) <= {text for _, text in published} | set(unknown)
     assert len(published) > CUTS, "it spoke"
+
+
+@pytest.mark.timeout(120)
+def test_a_restart_is_a_gap(start):
+    """What a gateway knew ends with it, and the client says so before it goes on."""
+    first = start()
+    settings = {"LISTEN": first.host}
+    with Node() as client:
+        client.evaluate(f"(globalThis.report = survive(connect, 'http://{first.host}', ['news'], '{OWN}'), null)")
+        until("the connection", lambda: client.evaluate("report.opened.length") == 1)
+        assert post(first.listen, "/topics/news", b"one").status == 200
+        until("the message", lambda: client.evaluate("report.heard.news") == [[1, "one"]])
+        client.evaluate("(report.stopped = true, null)")
+        until("the last publish", lambda: client.evaluate("report.ended === true"))
+        assert first.stop() == 0
+        second = start(**settings)
+        assert post(second.listen, "/topics/news", b"anew").status == 200
+        until("what is new", lambda: client.evaluate("report.heard.news") == [[1, "one"], [1, "anew"]])
+        [gap] = client.evaluate("report.gaps")
+        assert (gap["from"], gap["to"]) == (1, 0) and gap["previousEpoch"] != gap["epoch"]
+        client.evaluate("(report.close(), null)")
 
 
 def test_the_client_alone():
