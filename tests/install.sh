@@ -76,5 +76,5 @@ ln -sfn "$wheel/bin/node" "$environment/bin/node"
 "$environment/bin/node" -e 'process.exit(typeof WebSocket === "function" ? 0 : 1)'
 "$environment/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install --prefix "$environment/npm" \
     --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
-    ws@8.23.0 socket.io@4.8.1 socket.io-client@4.8.1
+    ws@8.23.0 socket.io@4.8.1 socket.io-client@4.8.1 autobahn@26.3.1
 echo "$wanted" >"$stamp"

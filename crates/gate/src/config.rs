@@ -33,6 +33,8 @@ pub struct Config {
     pub subscription_topics_max: u32,
     /// How many of its requests may wait for their answers, before it is not read from.
     pub requests_in_flight_max: u32,
+    /// The one realm of WAMP.
+    pub wamp_realm: String,
     /// Bytes of remainders, messages in progress and live runs; past it the largest holder is sent away.
     pub memory_bytes_max: u64,
     /// How long a connection may be silent before it is sent a ping, and how often an event stream gets a comment.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use moongate_hub::{HistoryLimits, OutboxLimits, OutboxPolicy};
 use moongate_sys::{SocketOptions, UringConfig};
 use moongate_wire::decide::Policy;
+use moongate_wire::protocol::{Subprotocol, WAMP_ALIAS};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::HeadLimits;
 
@@ -68,6 +69,7 @@ pub(crate) fn gate(
         publish_window_bytes: narrow(settings.publish_window_bytes),
         subscription_topics_max: settings.subscription_topics_max,
         requests_in_flight_max: settings.requests_in_flight_max,
+        wamp_realm: settings.wamp_realm.clone(),
         memory_bytes_max: plan.memory_bytes_max,
         ping_interval: settings.ping_interval,
         pong_timeout: settings.pong_timeout,
@@ -102,12 +104,22 @@ fn policy(settings: &Settings, routes: &Arc<Routes>) -> Policy {
         routes: Arc::clone(routes),
         may_publish: settings.anonymous() == Anonymous::Publish,
         origins: settings.origins.clone(),
-        subprotocols: settings.subprotocols.clone(),
+        subprotocols: subprotocols(settings),
         head,
         message_bytes_max: settings.message_bytes_max,
         deflate: settings.deflate,
         deflate_bytes_min: settings.deflate_min_bytes,
     }
+}
+
+/// The subprotocols that are enabled, by all names that they may have.
+fn subprotocols(settings: &Settings) -> Vec<Subprotocol> {
+    let mut subprotocols = settings.subprotocols.clone();
+    let has_wamp = subprotocols.iter().any(|enabled| enabled.protocol == WAMP_ALIAS.protocol);
+    if settings.wamp_alias && has_wamp {
+        subprotocols.push(WAMP_ALIAS);
+    }
+    subprotocols
 }
 
 /// For the control thread.

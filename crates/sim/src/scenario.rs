@@ -565,6 +565,7 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
         publish_window_bytes: rng.pick(&[1, 1000, 1 << 18]),
         subscription_topics_max: 10,
         requests_in_flight_max: rng.pick(&[1, 64]),
+        wamp_realm: "realm1".into(),
         memory_bytes_max,
         ping_interval: Duration::from_secs(rng.between(2, 60) as u64),
         pong_timeout: Duration::from_secs(rng.between(2, 20) as u64),

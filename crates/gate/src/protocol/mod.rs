@@ -7,6 +7,7 @@
 //! at that moment, and [`Subscribing`] keeps what it must name until then.
 
 mod v1;
+mod wamp;
 
 use std::collections::HashMap;
 
@@ -26,10 +27,14 @@ use crate::speak::Unwelcome;
 
 /// Messages of `moongate.v1`.
 pub(crate) const V1: Form = Form(9);
+/// Events of WAMP.
+pub(crate) const WAMP: Form = Form(10);
 
 /// What a connection that speaks a subprotocol hears, and what it waits for.
 pub(crate) struct Session {
     protocol: Protocol,
+    /// Whether the peer has said hello, where that is how a conversation begins.
+    established: bool,
     /// What the last request was numbered.
     request: u32,
     /// Subscribes that the topics' homes are yet to answer.
@@ -81,7 +86,14 @@ enum Begun {
 
 impl Session {
     fn new(protocol: Protocol) -> Session {
-        Session { protocol, request: 0, subscribing: 0, subscriptions: Vec::new(), publishing: Vec::new() }
+        Session {
+            protocol,
+            established: false,
+            request: 0,
+            subscribing: 0,
+            subscriptions: Vec::new(),
+            publishing: Vec::new(),
+        }
     }
 
     /// Requests that wait for their answers.
@@ -139,6 +151,8 @@ impl Core {
         let mut words = Vec::new();
         match protocol {
             Protocol::V1 => self.begin_v1(id, &mut session, topic, since, &mut words),
+            // The client begins, and names topics itself.
+            Protocol::Wamp => {}
         }
         self.push_echoes(id, &mut words);
         Place::Session(session)
@@ -155,6 +169,7 @@ impl Core {
     ) -> Result<(), Unwelcome> {
         match session.protocol {
             Protocol::V1 => self.told_v1(id, session, window, (kind, payload), words),
+            Protocol::Wamp => self.told_wamp(id, session, window, (kind, payload), words),
         }
     }
 
@@ -164,6 +179,7 @@ impl Core {
         let place = (ordered.epoch, ordered.offset);
         self.push(id, |_, out| match session.protocol {
             Protocol::V1 => v1::published(&publishing, place, out),
+            Protocol::Wamp => wamp::published(&publishing, place, out),
         });
     }
 
@@ -179,6 +195,7 @@ impl Core {
         let request = publishing.as_ref().map(|publishing| &*publishing.id);
         self.push(id, |_, out| match session.protocol {
             Protocol::V1 => v1::refused(request, why, out),
+            Protocol::Wamp => wamp::publish_refused(request, why, out),
         });
     }
 
@@ -204,6 +221,7 @@ impl Core {
             session.subscriptions.retain(|it| it.id != subscription);
             self.push(id, |_, out| match session.protocol {
                 Protocol::V1 => v1::refused(asked.id.as_deref(), why, out),
+                Protocol::Wamp => wamp::subscribe_refused(asked.id.as_deref(), why, out),
             });
         }
         self.widen(id, speaking, 0);
@@ -214,19 +232,24 @@ impl Core {
 impl Forms {
     /// Appends a message for those who speak a protocol.
     pub(crate) fn tell(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
-        debug_assert_eq!(form, V1, "no other form is left");
-        v1::message(message, out);
+        match form {
+            V1 => v1::message(message, out),
+            WAMP => wamp::message(message, out),
+            other => unreachable!("{other:?} is no protocol's"),
+        }
     }
 
     /// Appends the answer to a subscribe.
     pub(crate) fn greet(&mut self, form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
         let Some(asked) = self.subscribing.remove(&joined.subscription) else { return };
-        if form == V1 {
-            v1::subscribed(&asked, name, joined, out);
+        match form {
+            V1 => v1::subscribed(&asked, name, joined, out),
+            WAMP => wamp::subscribed(&asked, name, joined, out),
+            other => unreachable!("{other:?} is no protocol's"),
         }
     }
 
-    /// Appends what is said in place of messages.
+    /// Appends what is said in place of messages, where events do not show by their places that some are missing.
     pub(crate) fn tell_gap(&mut self, form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
         if form == V1 {
             v1::gap(gap, out);
@@ -266,8 +289,8 @@ impl Core {
     }
 
     /// Ends hearing `topic`. What its subscribe asked, if that was not answered yet; none at all if it is not heard.
-    fn end_hearing(&mut self, session: &mut Session, topic: &TopicName) -> Option<Option<Asked>> {
-        let at = session.find(topic.as_str()).ok()?;
+    fn end_hearing(&mut self, session: &mut Session, topic: &str) -> Option<Option<Asked>> {
+        let at = session.find(topic).ok()?;
         let Subscription { id, .. } = session.subscriptions.remove(at);
         let asked = self.leave_topic(id);
         if asked.is_some() {
@@ -314,5 +337,37 @@ impl Core {
             Place::Session(session) => session.in_flight() >= self.config.requests_in_flight_max as usize,
             Place::Topic(_) | Place::Echo => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_small() {
+        // With room for sixteen subscriptions; what the hub keeps for each is measured by a test from outside.
+        let bytes = size_of::<Session>() + 16 * size_of::<Subscription>();
+        assert!(bytes <= 352, "{bytes}");
+    }
+
+    #[test]
+    fn requests_are_found_by_their_numbers_and_leave_nothing_behind() {
+        let mut session = Session::new(Protocol::V1);
+        session.request = u32::MAX - 1;
+        let name = moongate_hub::HashKey::new([0; 16]).name("t");
+        for id in ["a", "b", "c"] {
+            let request = session.number();
+            session.publishing.push(Publishing { request, id: id.into(), name: name.clone() });
+        }
+        session.subscribing = 2;
+        assert_eq!(session.in_flight(), 5);
+        let mut answered = |request| session.answered(request).map(|publishing| publishing.id);
+        assert_eq!(answered(0), None, "which is nobody's number");
+        assert_eq!(answered(1).as_deref(), Some("b"));
+        assert_eq!(answered(1), None);
+        assert_eq!(answered(u32::MAX).as_deref(), Some("a"));
+        assert_eq!(answered(2).as_deref(), Some("c"));
+        assert_eq!((session.in_flight(), session.publishing.capacity()), (2, 0));
     }
 }

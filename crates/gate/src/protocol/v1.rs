@@ -70,7 +70,7 @@ impl Core {
                     self.subscribe_v1(id, session, &topic, since, asked, words);
                 }
             },
-            Ask::Unsubscribe { topic } => match self.end_hearing(session, &topic) {
+            Ask::Unsubscribe { topic } => match self.end_hearing(session, topic.as_str()) {
                 None => refuse(request, &Error::NOT_SUBSCRIBED, words),
                 Some(asked) => {
                     // Answers and messages that wait go out first: nothing of the topic comes after this.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use moongate_wire::origin::{Origin, Origins};
-use moongate_wire::protocol::{SUBPROTOCOLS, Subprotocol};
+use moongate_wire::protocol::{SUBPROTOCOLS, Subprotocol, wamp};
 use moongate_wire::route::Routes;
 use tracing_subscriber::filter::Targets;
 
@@ -51,6 +51,8 @@ pub(super) enum Kind {
     Filter { place: Place<Targets> },
     /// Subprotocols, or `off`.
     Subprotocols { place: Place<Vec<Subprotocol>> },
+    /// A URI as WAMP has them.
+    WampUri { place: Place<String> },
     /// A table of routes, or nothing.
     Routes { place: Place<Option<Routes>> },
     /// Something nobody else may see.
@@ -98,6 +100,9 @@ impl Kind {
             Kind::Subprotocols { place } => {
                 *place(settings) = unless("off", text, value::subprotocols)?.unwrap_or_default();
             }
+            Kind::WampUri { place } => {
+                *place(settings) = wamp::is_uri(text).then(|| text.to_owned())?;
+            }
             Kind::Routes { place } => *place(settings) = Some(Routes::parse(text).ok()?),
             Kind::Secret { place } => *place(settings) = Some(Secret::new(value::secret(text)?)),
         }
@@ -142,6 +147,7 @@ impl Kind {
                     alternatives(SUBPROTOCOLS.iter().map(|known| known.name))
                 )
             }
+            Kind::WampUri { .. } => "words parted by dots, such as realm1 or com.example.app".into(),
             Kind::Routes { .. } => {
                 "routes, such as /topics/* topics; /chat/* tunnel app.internal:3000; / page".into()
             }

@@ -89,6 +89,8 @@ pub(crate) struct Settings {
     pub(crate) tunnel_buffer_bytes_max: usize,
     pub(crate) subprotocols: Vec<Subprotocol>,
     pub(crate) subscription_topics_max: u32,
+    pub(crate) wamp_realm: String,
+    pub(crate) wamp_alias: bool,
     pub(crate) requests_in_flight_max: u32,
     routes_wanted: Option<Routes>,
     anonymous_wanted: Option<Anonymous>,

@@ -132,7 +132,7 @@ const SUBPROTOCOLS: &[Setting] = &[
     Setting {
         name: "SUBPROTOCOLS",
         kind: Kind::Subprotocols { place: |settings| &mut settings.subprotocols },
-        default: "moongate.v1",
+        default: "moongate.v1,wamp.2.json",
         doc: "Which subprotocols a WebSocket on a topic or on `/connect` may agree on, by `Sec-WebSocket-Protocol`. Of those \
               that a client offers its first one here is spoken; with none, a topic's WebSocket carries bare payloads.",
     },
@@ -148,6 +148,18 @@ const SUBPROTOCOLS: &[Setting] = &[
         default: "64",
         doc: "How many requests of one connection in a subprotocol may wait for their answers. At the limit its socket is \
               not read until one is answered.",
+    },
+    Setting {
+        name: "WAMP_REALM",
+        kind: Kind::WampUri { place: |settings| &mut settings.wamp_realm },
+        default: "realm1",
+        doc: "The realm that WAMP clients join. There is one, and its topics are those of all other protocols.",
+    },
+    Setting {
+        name: "WAMP_ALIAS",
+        kind: Kind::Switch { place: |settings| &mut settings.wamp_alias },
+        default: "off",
+        doc: "Whether WAMP, where it is enabled, may also be agreed on as `wamp`, which no specification has it called.",
     },
 ];
 

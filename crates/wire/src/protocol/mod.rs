@@ -9,6 +9,8 @@ pub mod wamp;
 pub enum Protocol {
     /// `moongate.v1`.
     V1,
+    /// WAMP in its second version.
+    Wamp,
 }
 
 /// A name in `Sec-WebSocket-Protocol`, and what is spoken where it is agreed on.
@@ -21,4 +23,10 @@ pub struct Subprotocol {
 }
 
 /// All that can be enabled.
-pub const SUBPROTOCOLS: &[Subprotocol] = &[Subprotocol { name: v1::NAME, protocol: Protocol::V1 }];
+pub const SUBPROTOCOLS: &[Subprotocol] = &[
+    Subprotocol { name: v1::NAME, protocol: Protocol::V1 },
+    Subprotocol { name: wamp::NAME, protocol: Protocol::Wamp },
+];
+
+/// WAMP by the name that it never had, for clients that know no other.
+pub const WAMP_ALIAS: Subprotocol = Subprotocol { name: wamp::ALIAS, protocol: Protocol::Wamp };

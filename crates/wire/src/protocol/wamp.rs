@@ -14,7 +14,7 @@ use crate::event::decimal;
 use crate::json;
 use crate::refusal::Reason;
 
-pub use parse::{Fault, Publish, Said, parse};
+pub use parse::{Fault, Publish, Said, is_uri, parse};
 pub use payload::event;
 
 /// The subprotocol's name in `Sec-WebSocket-Protocol` (§2.3.1).
@@ -262,13 +262,17 @@ pub fn publication_id(epoch: u64, offset: u64) -> u64 {
     id(&place)
 }
 
-/// An id made from 64 random bits, for a session.
-pub fn random_id(bits: u64) -> u64 {
-    (bits >> (u64::BITS - ID_MAX.ilog2())) + 1
+/// The id of the session of the connection `number` among those that share `salt`, which was drawn at random.
+pub fn session_id(salt: u64, number: u64) -> u64 {
+    publication_id(salt, number)
 }
 
 fn id(bytes: &[u8]) -> u64 {
-    random_id(siphasher::sip::SipHasher13::new().hash(bytes))
+    in_range(siphasher::sip::SipHasher13::new().hash(bytes))
+}
+
+fn in_range(hash: u64) -> u64 {
+    (hash >> (u64::BITS - ID_MAX.ilog2())) + 1
 }
 
 fn head(code: u64, out: &mut Vec<u8>) {

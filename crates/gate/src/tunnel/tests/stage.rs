@@ -207,6 +207,7 @@ impl Stage {
             publish_window_bytes: 1 << 18,
             subscription_topics_max: 10,
             requests_in_flight_max: 10,
+            wamp_realm: "realm1".into(),
             memory_bytes_max: 1 << 20,
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(10),

@@ -178,11 +178,16 @@ fn ask_dealer<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
     Err(Fault::Refused { code: message.code, request, error })
 }
 
-/// The topic named by a URI (§2.1.1, "loose").
+/// Whether `text` is a URI as WAMP has them (§2.1.1, "loose").
+pub fn is_uri(text: &str) -> bool {
+    let is_wrong = |c: char| c == '#' || c.is_whitespace();
+    text.split('.').all(|component| !component.is_empty() && !component.contains(is_wrong))
+}
+
+/// The topic named by a URI.
 fn name(uri: &str) -> Result<TopicName, Error> {
     let topic = TopicName::from_text(uri).map_err(Error::topic)?;
-    let mut components = uri.split('.');
-    if components.any(|component| component.is_empty() || component.contains(char::is_whitespace)) {
+    if !is_uri(uri) {
         return Err(Error::URI);
     }
     match uri.strip_prefix("wamp") {
