@@ -111,11 +111,18 @@ function toBase64(bytes) {
 
 /** The member of a publish that carries `data`. */
 function payloadOf(data, as) {
-  if (as === 'json') return { json: data };
+  if (as === 'json') return { json: snapshot(data) };
   if (typeof data === 'string') return { text: data };
   if (data instanceof ArrayBuffer) return { base64: toBase64(new Uint8Array(data)) };
   if (ArrayBuffer.isView(data)) return { base64: toBase64(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)) };
-  return { json: data };
+  return { json: snapshot(data) };
+}
+
+/** The JSON value as it is now: what is said may have to wait, and must not change meanwhile. */
+function snapshot(value) {
+  const text = JSON.stringify(value);
+  if (text === undefined) throw new TypeError('This is no JSON value.');
+  return JSON.parse(text);
 }
 
 function placeOf(text) {
@@ -315,7 +322,6 @@ class Client extends EventTarget {
     if (this.#waiting.length >= this._options.waitingMax)
       throw new MoongateError('waiting-full', `${this.#waiting.length} publishes wait to be sent.`, 'Await publish before the next, or raise waitingMax.');
     const request = { type: 'publish', topic, ...payloadOf(data, as) };
-    if ('json' in request && JSON.stringify(request.json) === undefined) throw new TypeError('This is no JSON value.');
     return new Promise((resolve, reject) => {
       const publish = { request, resolve, reject };
       this.#waiting.push(publish);
@@ -374,9 +380,7 @@ class Client extends EventTarget {
 
   #up() {
     const link = this.#link;
-    if (link.transport === 'websocket') {
-      [this.#upgradesLost, this.#fellBack] = [0, null];
-    }
+    if (link.transport === 'websocket') [this.#upgradesLost, this.#fellBack] = [0, null];
     this.#stable = setTimeout(() => { this.#attempt = 0; }, this._options.backoff.stable);
     const reason = this.#fellBack === null ? '' : 'Upgrades to WebSocket do not get through; event streams and POST do.';
     this.#tell('open', { transport: link.transport, reason });

@@ -219,6 +219,17 @@ test('publishes wait for the connection, in order, and not without bound', async
   assert.deepEqual((await Promise.all(all)).map(({ offset }) => offset), [1, 2, 3]);
 });
 
+test('what waits is said as it was', async () => {
+  const client = open();
+  const [value, bytes] = [{ moon: 'up' }, new Uint8Array([1])];
+  const all = [client.publish('news', value), client.publish('news', bytes)];
+  value.moon = 'down';
+  bytes[0] = 2;
+  await Promise.all(all);
+  assert.deepEqual(fake.topic('news').said, [{ json: { moon: 'up' } }, { base64: 'AQ==' }]);
+  for (const none of [undefined, () => {}, 1n]) await assert.rejects(client.publish('news', none), TypeError);
+});
+
 both('the order of publishes is kept', async (transport) => {
   const client = open({ transport });
   const texts = Array.from({ length: 100 }, (_, at) => `${at}`);
