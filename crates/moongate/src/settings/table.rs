@@ -117,8 +117,8 @@ const SERVING: &[Setting] = &[
         name: "PAGE",
         kind: Kind::SwitchOrAuto { place: |settings| &mut settings.page_wanted },
         default: "auto",
-        doc: "Whether a browser on `/` or on a topic gets the page to try it with. `auto` is on where every listener \
-              is on loopback, else off.",
+        doc: "Whether a browser on `/` or on a topic gets the page to try it with, and anyone the client on \
+              `/moongate.js`. `auto` is on where every listener is on loopback, else off.",
     },
     Setting {
         name: "HEALTH",
