@@ -71,7 +71,11 @@ impl Core {
     /// Bytes the shard answers for: what has not fully arrived or waits for its place, what is kept for who comes back, and
     /// live runs and answers, each counted once.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.conns.held() + self.inflation.held() + self.hub.deferred_bytes() + self.hub.history_bytes() + self.meter.get()
+        self.conns.held()
+            + self.inflation.held()
+            + self.hub.deferred_bytes()
+            + self.hub.history_bytes()
+            + self.meter.get()
     }
 
     /// Whether memory is short even without what is kept for who comes back, which goes first.

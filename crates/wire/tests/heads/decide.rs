@@ -319,7 +319,7 @@ fn publishing() {
     check("chunks", &["Transfer-Encoding: chunked"], "publish a Text Chunked");
     check("binary", &["Content-Type: application/octet-stream"], "publish a Binary None");
     check("binary", &["Content-Type: Application/Octet-Stream ; x=y"], "publish a Binary None");
-    check("text", &["Content-Type: application/json"], "publish a Text None");
+    check("text", &["Content-Type: application/json"], "publish a Json None");
     check("text", &["Content-Type: application/octet-streams"], "publish a Text None");
     check("text", &["Content-Type: application/x-www-form-urlencoded"], "publish a Text None");
     check("the largest", &["Content-Length: 65536"], "publish a Text Length(65536)");
