@@ -108,8 +108,6 @@ pub(crate) struct Speaking {
     pub(crate) place: Place,
     /// How messages may be compressed, both ways.
     pub(crate) deflate: Option<deflate::Agreed>,
-    /// Payload bytes published and not yet ordered.
-    pub(crate) window: u32,
     pub(crate) paused: bool,
     /// When anything last came in, in milliseconds of the driver's time.
     pub(crate) heard_millis: u32,
@@ -131,7 +129,11 @@ pub(crate) struct Stalled {
 /// Where a WebSocket's messages go.
 pub(crate) enum Place {
     /// To a topic, which it also hears.
-    Topic(SubscriptionId),
+    Topic {
+        subscription: SubscriptionId,
+        /// Payload bytes published and not yet ordered.
+        window: u32,
+    },
     /// Back to itself.
     Echo,
     /// To topics that they name.
@@ -165,11 +167,31 @@ impl Speaking {
             stalled: None,
             place,
             deflate,
-            window: 0,
             paused: false,
             heard_millis: now_millis,
             awaits_pong: false,
         }
+    }
+}
+
+impl Place {
+    /// Payload bytes published and not yet ordered.
+    pub(crate) fn window(&self) -> u32 {
+        match self {
+            Place::Topic { window, .. } => *window,
+            Place::Session(session) => session.window,
+            Place::Echo => 0,
+        }
+    }
+
+    /// So many of them have been ordered.
+    pub(crate) fn widen(&mut self, bytes: u32) {
+        let window = match self {
+            Place::Topic { window, .. } => window,
+            Place::Session(session) => &mut session.window,
+            Place::Echo => return,
+        };
+        *window = window.saturating_sub(bytes);
     }
 }
 
@@ -226,7 +248,7 @@ impl Mode {
             Mode::Joining(joining) => (Some(joining.subscription), None),
             Mode::Streaming(subscription) => (Some(*subscription), None),
             Mode::Speaking(speaking) => match &speaking.place {
-                Place::Topic(subscription) => (Some(*subscription), None),
+                Place::Topic { subscription, .. } => (Some(*subscription), None),
                 Place::Session(session) => (None, Some(session)),
                 Place::Echo => (None, None),
             },

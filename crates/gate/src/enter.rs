@@ -143,7 +143,12 @@ impl Core {
         match self.subscribe(id, topic, form, upgrade.since) {
             Subscribed::Now(joined) => {
                 self.hub.outboxes.let_go(slot);
-                self.begin_speaking(id, Place::Topic(joined.subscription), agreed, rest)
+                self.begin_speaking(
+                    id,
+                    Place::Topic { subscription: joined.subscription, window: 0 },
+                    agreed,
+                    rest,
+                )
             }
             Subscribed::Later(subscription) => {
                 let topic = topic.clone();
@@ -231,7 +236,7 @@ impl Core {
                 }
                 match joining.into {
                     Joined::WebSocket(agreed) => {
-                        let place = Place::Topic(joining.subscription);
+                        let place = Place::Topic { subscription: joining.subscription, window: 0 };
                         self.begin_speaking(id, place, agreed, &mut joining.early)
                     }
                     Joined::EventStream => self.begin_streaming(id, joining.subscription),

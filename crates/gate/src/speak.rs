@@ -116,15 +116,15 @@ impl Core {
         payload: &[u8],
         echoes: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
-        let subscription = match &mut speaking.place {
-            Place::Topic(subscription) => *subscription,
+        let (subscription, window) = match &mut speaking.place {
+            Place::Topic { subscription, window } => (*subscription, window),
             Place::Echo => {
                 self.counts.echoed += 1;
                 self.hub.encoder().echo(kind, payload, speaking.deflate, echoes);
                 return Ok(());
             }
             Place::Session(session) => {
-                return self.told(id, session, &mut speaking.window, (kind, payload), echoes);
+                return self.told(id, session, (kind, payload), echoes);
             }
         };
         if !self.config.policy.may_publish {
@@ -134,7 +134,7 @@ impl Core {
         let Some(name) = self.hub.subscribed_name(subscription) else { return Err(TOPICS_FULL) };
         match self.hub.publish(token(id), &name, kind, payload, Patience::Waits, None) {
             Published::Pending => {
-                speaking.window = speaking.window.saturating_add(payload.len() as u32);
+                *window = window.saturating_add(payload.len() as u32);
                 Ok(())
             }
             Published::Rejected(Rejection::TopicsFull) => Err(TOPICS_FULL),
@@ -175,7 +175,7 @@ impl Core {
     fn is_full(&self, id: ConnId, speaking: &Speaking) -> bool {
         speaking.stalled.is_some()
             || match &speaking.place {
-                Place::Topic(_) => self.window_is_full(speaking),
+                Place::Topic { .. } => self.window_is_full(speaking),
                 Place::Echo => self.hub.outboxes.past_half(id.slot()),
                 Place::Session(_) => self.window_is_full(speaking) || self.hub.outboxes.past_half(id.slot()),
             }
@@ -183,7 +183,7 @@ impl Core {
 
     /// Whether more is on its way to topics' homes than may be.
     pub(crate) fn window_is_full(&self, speaking: &Speaking) -> bool {
-        speaking.window > self.config.publish_window_bytes || self.requests_are_full(speaking)
+        speaking.place.window() > self.config.publish_window_bytes || self.requests_are_full(speaking)
     }
 
     fn go_on(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
@@ -197,8 +197,9 @@ impl Core {
 
     /// Publishes have their place. Says, beside the mode, whether the peer had ended and all it said was looked at.
     pub(crate) fn widen_window(&mut self, id: ConnId, mut speaking: Speaking, bytes: u32) -> (Mode, bool) {
-        speaking.window = speaking.window.saturating_sub(bytes);
-        if speaking.window > self.config.publish_window_bytes / 2 || self.requests_are_full(&speaking) {
+        speaking.place.widen(bytes);
+        if speaking.place.window() > self.config.publish_window_bytes / 2 || self.requests_are_full(&speaking)
+        {
             return (Mode::Speaking(speaking), false);
         }
         match speaking.stalled.take() {

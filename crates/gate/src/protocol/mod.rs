@@ -33,6 +33,8 @@ pub(crate) const WAMP: Form = Form(10);
 /// What a connection that speaks a subprotocol hears, and what it waits for.
 pub(crate) struct Session {
     protocol: Protocol,
+    /// Payload bytes published and not yet ordered.
+    pub(crate) window: u32,
     /// Whether the peer has said hello, where that is how a conversation begins.
     established: bool,
     /// What the last request was numbered.
@@ -88,6 +90,7 @@ impl Session {
     fn new(protocol: Protocol) -> Session {
         Session {
             protocol,
+            window: 0,
             established: false,
             request: 0,
             subscribing: 0,
@@ -163,13 +166,12 @@ impl Core {
         &mut self,
         id: ConnId,
         session: &mut Session,
-        window: &mut u32,
         (kind, payload): (Kind, &[u8]),
         words: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
         match session.protocol {
-            Protocol::V1 => self.told_v1(id, session, window, (kind, payload), words),
-            Protocol::Wamp => self.told_wamp(id, session, window, (kind, payload), words),
+            Protocol::V1 => self.told_v1(id, session, (kind, payload), words),
+            Protocol::Wamp => self.told_wamp(id, session, (kind, payload), words),
         }
     }
 
@@ -310,7 +312,6 @@ impl Core {
         &mut self,
         conn: ConnId,
         session: &mut Session,
-        window: &mut u32,
         topic: &TopicName,
         (kind, payload): (Kind, &[u8]),
         (id, excluded): (Option<&str>, Option<ConnId>),
@@ -323,7 +324,7 @@ impl Core {
         let token = Token { request, ..token(conn) };
         match self.hub.publish(token, &name, kind, payload, Patience::Waits, excluded) {
             Published::Pending => {
-                *window = window.saturating_add(payload.len() as u32);
+                session.window = session.window.saturating_add(payload.len() as u32);
                 session.publishing.extend(id.map(|id| Publishing { request, id: id.into(), name }));
                 Ok(())
             }
@@ -335,7 +336,7 @@ impl Core {
     pub(crate) fn requests_are_full(&self, speaking: &Speaking) -> bool {
         match &speaking.place {
             Place::Session(session) => session.in_flight() >= self.config.requests_in_flight_max as usize,
-            Place::Topic(_) | Place::Echo => false,
+            Place::Topic { .. } | Place::Echo => false,
         }
     }
 }

@@ -46,7 +46,6 @@ impl Core {
         &mut self,
         id: ConnId,
         session: &mut Session,
-        window: &mut u32,
         (kind, payload): (Kind, &[u8]),
         words: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
@@ -87,7 +86,7 @@ impl Core {
             }
             Ask::Publish { topic, kind, payload } => {
                 let message = (hub_kind(kind), &*payload);
-                if let Err(why) = self.say(id, session, window, &topic, message, (request, None)) {
+                if let Err(why) = self.say(id, session, &topic, message, (request, None)) {
                     refused(request, why, words);
                 }
             }

@@ -33,7 +33,6 @@ impl Core {
         &mut self,
         id: ConnId,
         session: &mut Session,
-        window: &mut u32,
         (kind, payload): (Kind, &[u8]),
         words: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
@@ -43,7 +42,7 @@ impl Core {
             return Err(NOT_TEXT);
         };
         match wamp::parse(text, session.established) {
-            Ok(said) => self.do_wamp(id, session, window, said, words),
+            Ok(said) => self.do_wamp(id, session, said, words),
             Err(Fault::Violation(message)) => {
                 abort(reason::PROTOCOL_VIOLATION, message, words);
                 Err(Unwelcome { end: End::Protocol, code: code::PROTOCOL_ERROR, reason: message })
@@ -60,7 +59,6 @@ impl Core {
         &mut self,
         id: ConnId,
         session: &mut Session,
-        window: &mut u32,
         said: Said<'_>,
         words: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
@@ -77,7 +75,7 @@ impl Core {
             Said::Unsubscribe { request, subscription } => {
                 self.unsubscribe_wamp(session, request, subscription, words);
             }
-            Said::Publish(publish) => self.publish_wamp(id, session, window, &publish, words),
+            Said::Publish(publish) => self.publish_wamp(id, session, &publish, words),
             Said::Nothing => {}
         }
         Ok(())
@@ -155,7 +153,6 @@ impl Core {
         &mut self,
         id: ConnId,
         session: &mut Session,
-        window: &mut u32,
         publish: &Publish<'_>,
         words: &mut Vec<u8>,
     ) {
@@ -164,7 +161,7 @@ impl Core {
         let said = if self.config.policy.may_publish {
             let message = (hub_kind(*kind), &**payload);
             let (named, excluded) = (named.as_deref(), exclude_me.then_some(id));
-            self.say(id, session, window, topic, message, (named, excluded)).map_err(error)
+            self.say(id, session, topic, message, (named, excluded)).map_err(error)
         } else {
             Err(Error::NOT_AUTHORIZED)
         };
