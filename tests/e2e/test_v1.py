@@ -321,6 +321,107 @@ def test_connect_is_for_subprotocols(gateway):
         assert one.subprotocol == NAME
 
 
+def place(message: dict) -> str:
+    return f"{message['epoch']}-{message['offset']}"
+
+
+def speak(gateway, topic: str, texts) -> list[dict]:
+    """The places that these messages were given."""
+    with V1(gateway) as speaker:
+        return [speaker.ask("publish", id=1, topic=topic, text=text) for text in texts]
+
+
+def test_who_comes_back_hears_what_it_missed(gateway, topic):
+    places = [place(it) for it in speak(gateway, topic, "abcde")]
+    with V1(gateway) as one:
+        joined = one.subscribe(topic, since=places[1])
+        assert (place(joined), joined["recovered"]) == (places[4], True)
+        assert [one.hear()["text"] for _ in "cde"] == [*"cde"]
+        speak(gateway, topic, "f")
+        assert one.hear()["text"] == "f" and one.is_quiet()
+    with V1(gateway, f"/topics/{topic}?since={places[3]}") as other:
+        first = other.hear()
+        assert (first["type"], first["recovered"]) == ("subscribed", True)
+        assert [other.hear()["text"] for _ in "ef"] == [*"ef"] and other.is_quiet()
+    with V1(gateway, f"/topics/{topic}?since=0") as whole:
+        assert whole.hear()["recovered"] is True
+        assert [whole.hear()["text"] for _ in "abcdef"] == [*"abcdef"] and whole.is_quiet()
+
+
+def test_who_missed_too_much_is_told_what(start, topic):
+    gateway = start(HISTORY_MESSAGES="3")
+    places = speak(gateway, topic, "abcdefg")
+    with V1(gateway) as one:
+        joined = one.subscribe(topic, since=place(places[0]))
+        assert joined["recovered"] is False
+        gap = {"type": "gap", "topic": topic, "epoch": joined["epoch"], "from": 2, "to": 4}
+        assert one.hear() == gap
+        assert [one.hear()["text"] for _ in "efg"] == [*"efg"]
+    with V1(gateway) as stranger:
+        joined = stranger.subscribe(topic, since="00000000000000a1-7")
+        assert joined["recovered"] is False
+        assert stranger.hear() == gap | {"from": 1, "previous_epoch": "00000000000000a1"}
+        assert [stranger.hear()["text"] for _ in "efg"] == [*"efg"] and stranger.is_quiet()
+
+
+def test_who_reads_too_slowly_is_told_what_was_dropped(start, topic):
+    gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="300000", SLOW_READER_TIMEOUT="0ms")
+    texts = [f"{number} {'x' * 10_000}" for number in range(600)]
+    listener = Connection(gateway.listen, receive_buffer=4096)
+    listener.send(upgrade(f"/topics/{topic}", authority(gateway.listen), f"Sec-WebSocket-Protocol: {NAME}"))
+    assert listener.head().status == 101
+    last = json.loads(listener.frame()[1])["offset"]
+    speak(gateway, topic, texts)
+    missing = 0
+    while last < len(texts):
+        said = json.loads(listener.frame()[1])
+        ANSWER.validate(said)
+        if said["type"] == "gap":
+            assert said["from"] == last + 1
+            missing += said["to"] - last
+            last = said["to"]
+        else:
+            assert (said["offset"], said["text"]) == (last + 1, texts[last])
+            last += 1
+    assert missing > 0
+    listener.socket.close()
+
+
+def test_cuts_while_a_topic_is_spoken_to(gateway, topic):
+    """Each listener leaves without a word again and again, and hears every message once."""
+    count = 400
+
+    def listen(seed: int) -> list[int]:
+        rng = random.Random(seed)
+        since, heard = "0", []
+        while len(heard) < count:
+            connection = Connection(gateway.listen)
+            connection.send(upgrade("/connect", authority(gateway.listen), f"Sec-WebSocket-Protocol: {NAME}"))
+            assert connection.head().status == 101
+            asked = {"type": "subscribe", "id": 1, "topic": topic, "since": since}
+            connection.send(frame(TEXT, json.dumps(asked).encode()))
+            joined = json.loads(connection.frame()[1])
+            assert (joined["type"], joined["recovered"]) == ("subscribed", True)
+            for _ in range(rng.randrange(60)):
+                if len(heard) == count:
+                    break
+                message = json.loads(connection.frame()[1])
+                assert message["type"] == "message"
+                since = place(message)
+                heard.append(int(message["text"]))
+            connection.socket.close()
+        return heard
+
+    with ThreadPoolExecutor() as pool:
+        listeners = [pool.submit(listen, seed) for seed in range(4)]
+        with V1(gateway) as speaker:
+            for number in range(count):
+                speaker.ask("publish", id=1, topic=topic, text=str(number))
+                time.sleep(0.002)
+        for listener in listeners:
+            assert listener.result(PATIENCE) == list(range(count))
+
+
 TOPICS = [f"weight/{number}" for number in range(10)]
 
 
