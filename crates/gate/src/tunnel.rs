@@ -15,7 +15,7 @@ mod figures;
 mod opening;
 mod parting;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upstreams;
 
 use std::net::SocketAddr;

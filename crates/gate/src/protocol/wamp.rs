@@ -233,3 +233,6 @@ fn refuse(code: u64, request: u64, error: &Error, out: &mut Vec<u8>) {
 fn answer(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     encode_with(Opcode::Text, out, write);
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Every state a request for an upstream can be in, and what ends it, with a driver that does what the test says.
 
 mod answers;
-mod stage;
+pub(crate) mod stage;
 
 use std::time::Duration;
 

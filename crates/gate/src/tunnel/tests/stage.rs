@@ -16,7 +16,7 @@ use crate::{Config, Shard};
 
 /// What the driver was asked for, besides sending and receiving.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Call {
+pub(crate) enum Call {
     Connect(Ticket, Remote),
     Cancel(Ticket),
     Pause(ConnId),
@@ -27,7 +27,7 @@ pub(super) enum Call {
 }
 
 #[derive(Default)]
-pub(super) struct Script {
+pub(crate) struct Script {
     now: Time,
     events: Vec<Event>,
     calls: Vec<Call>,
@@ -177,22 +177,22 @@ impl Bell for Silent {
 }
 
 /// The shard and who is around it.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     shard: Shard<Script>,
     control: ControlPort,
 }
 
-pub(super) const IDLE: Duration = Duration::from_secs(60);
-pub(super) const BUFFER: u32 = 10_000;
-pub(super) const CLOSE: Duration = Duration::from_secs(5);
+pub(crate) const IDLE: Duration = Duration::from_secs(60);
+pub(crate) const BUFFER: u32 = 10_000;
+pub(crate) const CLOSE: Duration = Duration::from_secs(5);
 
 impl Stage {
     /// A shard that serves `routes`.
-    pub(super) fn new(routes: &str) -> Stage {
+    pub(crate) fn new(routes: &str) -> Stage {
         Stage::with(routes, |_| {})
     }
 
-    pub(super) fn with(routes: &str, change: impl FnOnce(&mut Config)) -> Stage {
+    pub(crate) fn with(routes: &str, change: impl FnOnce(&mut Config)) -> Stage {
         let routes = Routes::parse(routes).expect("a table");
         let mut config = Config {
             policy: Policy { routes: Arc::new(routes), ..Policy::default() },
@@ -236,14 +236,14 @@ impl Stage {
     }
 
     /// Lets everything happen that is due.
-    pub(super) fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         for _ in 0..6 {
             self.shard.tick();
         }
     }
 
     /// Lets time pass.
-    pub(super) fn pass(&mut self, span: Duration) {
+    pub(crate) fn pass(&mut self, span: Duration) {
         let end = self.script().now + span;
         while self.script().now < end {
             let step = self.script().now + Duration::from_millis(100);
@@ -253,7 +253,7 @@ impl Stage {
         self.tick();
     }
 
-    pub(super) fn client(&mut self) -> ConnId {
+    pub(crate) fn client(&mut self) -> ConnId {
         let conn = self.new_conn();
         let peer = ([192, 0, 2, 7], 5000).into();
         self.happen(Event::Accepted { conn, listener: ListenerId(0), peer });
@@ -269,7 +269,7 @@ impl Stage {
     }
 
     /// The connection that will be next.
-    pub(super) fn next_conn(&mut self) -> ConnId {
+    pub(crate) fn next_conn(&mut self) -> ConnId {
         ConnId::new(self.script().numbers + 1, 0)
     }
 
@@ -278,13 +278,13 @@ impl Stage {
         self.tick();
     }
 
-    pub(super) fn says(&mut self, conn: ConnId, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn says(&mut self, conn: ConnId, bytes: impl AsRef<[u8]>) {
         let event = self.inbound(conn, bytes.as_ref());
         self.happen(event);
     }
 
     /// Everything at once, in one tick: bytes, and how it ends behind them.
-    pub(super) fn says_and(&mut self, conn: ConnId, bytes: impl AsRef<[u8]>, end: Inbound) {
+    pub(crate) fn says_and(&mut self, conn: ConnId, bytes: impl AsRef<[u8]>, end: Inbound) {
         let event = self.inbound(conn, bytes.as_ref());
         self.script().events.push(event);
         self.happen(Event::Received { conn, inbound: end });
@@ -299,53 +299,57 @@ impl Stage {
         Event::Received { conn, inbound: Inbound::Bytes(lease) }
     }
 
-    pub(super) fn ends(&mut self, conn: ConnId) {
+    pub(crate) fn ends(&mut self, conn: ConnId) {
         self.happen(Event::Received { conn, inbound: Inbound::End });
     }
 
-    pub(super) fn resets(&mut self, conn: ConnId) {
+    pub(crate) fn resets(&mut self, conn: ConnId) {
         self.happen(Event::Received { conn, inbound: Inbound::Reset });
     }
 
     /// From now on nothing that is sent to `conn` goes out.
-    pub(super) fn stall(&mut self, conn: ConnId) {
+    pub(crate) fn stall(&mut self, conn: ConnId) {
         self.script().stalled.insert(conn);
     }
 
-    pub(super) fn go_on(&mut self, conn: ConnId) {
+    pub(crate) fn go_on(&mut self, conn: ConnId) {
         self.script().stalled.remove(&conn);
         self.tick();
     }
 
     /// No lease is kept from now on.
-    pub(super) fn keep_nothing(&mut self) {
+    pub(crate) fn keep_nothing(&mut self) {
         self.script().keeps = false;
     }
 
-    pub(super) fn kept(&mut self) -> u64 {
+    pub(crate) fn kept(&mut self) -> u64 {
         self.script().kept
     }
 
     /// What `conn` was sent since the last time.
-    pub(super) fn heard(&mut self, conn: ConnId) -> String {
-        let bytes = self.script().heard.remove(&conn).unwrap_or_default();
-        String::from_utf8(bytes).expect("tests speak ASCII")
+    pub(crate) fn heard(&mut self, conn: ConnId) -> String {
+        String::from_utf8(self.heard_bytes(conn)).expect("tests speak ASCII")
+    }
+
+    /// The same, whatever it is.
+    pub(crate) fn heard_bytes(&mut self, conn: ConnId) -> Vec<u8> {
+        self.script().heard.remove(&conn).unwrap_or_default()
     }
 
     /// What the driver was asked for since the last time.
-    pub(super) fn calls(&mut self) -> Vec<Call> {
+    pub(crate) fn calls(&mut self) -> Vec<Call> {
         std::mem::take(&mut self.script().calls)
     }
 
     /// The attempt that was just begun.
-    pub(super) fn attempt(&mut self) -> (Ticket, Remote) {
+    pub(crate) fn attempt(&mut self) -> (Ticket, Remote) {
         match self.calls().as_slice() {
             [.., Call::Connect(ticket, remote)] => (*ticket, remote.clone()),
             calls => panic!("no attempt: {calls:?}"),
         }
     }
 
-    pub(super) fn connects(&mut self, ticket: Ticket) -> ConnId {
+    pub(crate) fn connects(&mut self, ticket: Ticket) -> ConnId {
         assert!(self.script().attempts.remove(&ticket));
         let conn = self.new_conn();
         self.happen(Event::Connected { ticket, outcome: Ok(conn) });
@@ -353,7 +357,7 @@ impl Stage {
     }
 
     /// The client is gone in the very moment in which its connection is made.
-    pub(super) fn connects_too_late(&mut self, client: ConnId, ticket: Ticket) -> ConnId {
+    pub(crate) fn connects_too_late(&mut self, client: ConnId, ticket: Ticket) -> ConnId {
         assert!(self.script().attempts.remove(&ticket));
         let conn = self.new_conn();
         self.script().events.push(Event::Received { conn: client, inbound: Inbound::Reset });
@@ -362,18 +366,18 @@ impl Stage {
     }
 
     /// What is being sent to `conn` fails.
-    pub(super) fn refuses_bytes(&mut self, conn: ConnId) {
+    pub(crate) fn refuses_bytes(&mut self, conn: ConnId) {
         let chain = self.script().sending.remove(&conn).expect("a send in flight");
         self.happen(Event::Sent { conn, chain, outcome: Err(SendFault::Gone) });
     }
 
-    pub(super) fn faults(&mut self, ticket: Ticket, fault: ConnectFault) {
+    pub(crate) fn faults(&mut self, ticket: Ticket, fault: ConnectFault) {
         assert!(self.script().attempts.remove(&ticket));
         self.happen(Event::Connected { ticket, outcome: Err(fault) });
     }
 
     /// A client whose request has gone to an upstream, and that upstream; what it heard is forgotten.
-    pub(super) fn asked(&mut self, request: &str) -> (ConnId, ConnId) {
+    pub(crate) fn asked(&mut self, request: &str) -> (ConnId, ConnId) {
         let client = self.client();
         self.says(client, request);
         let (ticket, _) = self.attempt();
@@ -384,7 +388,7 @@ impl Stage {
     }
 
     /// A tunnel, through which nothing has gone.
-    pub(super) fn tunnel(&mut self) -> (ConnId, ConnId) {
+    pub(crate) fn tunnel(&mut self) -> (ConnId, ConnId) {
         let (client, upstream) = self.asked(super::UPGRADE);
         self.says(upstream, super::SWITCHED);
         assert!(self.heard(client).starts_with("HTTP/1.1 101 "));
@@ -393,7 +397,7 @@ impl Stage {
     }
 
     /// What the gateway says of itself, a sample by its name and labels.
-    pub(super) fn sample(&mut self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn sample(&mut self, name: &str, labels: &[&str]) -> f64 {
         assert!(self.control.ask(0, Ask::Snapshot).is_ok());
         self.tick();
         let Some((_, moongate_hub::Tell::Snapshot(shot))) = self.control.next_tell() else { panic!() };
@@ -405,24 +409,24 @@ impl Stage {
         value
     }
 
-    pub(super) fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         assert!(self.control.ask(0, Ask::Drain).is_ok());
         self.tick();
     }
 
     /// Nobody is left, and nothing is held.
-    pub(super) fn assert_empty(&mut self) {
+    pub(crate) fn assert_empty(&mut self) {
         self.tick();
         let (connections, bytes) = (self.shard.connections(), self.shard.memory_bytes());
         assert_eq!((connections, bytes), (0, 0), "connections and bytes are left: {:?}", self.calls());
         assert!(self.script().leases.is_empty(), "leases are out");
     }
 
-    pub(super) fn memory_bytes(&self) -> u64 {
+    pub(crate) fn memory_bytes(&self) -> u64 {
         self.shard.memory_bytes()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shard.connections()
     }
 }
