@@ -200,7 +200,7 @@ def test_it_comes_back_and_asks_for_what_it_missed(gateway, browser, topic):
     with Cutter(gateway.listen) as cutter:
         one = Tab(context.new_page(), cutter.host).open(f"/topics/{topic}").is_open()
         texts = []
-        for number in range(5):
+        for number in range(3):
             cutter.cut()
             texts.append(f"while it was away, {number}")
             post(gateway.listen, f"/topics/{topic}", texts[-1].encode())
