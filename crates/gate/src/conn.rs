@@ -184,7 +184,15 @@ impl Place {
         }
     }
 
-    /// So many of them have been ordered.
+    /// Requests that wait for their answers.
+    pub(crate) fn in_flight(&self) -> usize {
+        match self {
+            Place::Session(session) => session.in_flight(),
+            Place::Topic { .. } | Place::Echo => 0,
+        }
+    }
+
+    /// So many of the bytes have been ordered.
     pub(crate) fn widen(&mut self, bytes: u32) {
         let window = match self {
             Place::Topic { window, .. } => window,

@@ -68,8 +68,10 @@ impl Core {
         self.refuse(id, message.peer, Asked::Topic(&message.topic), refusal.cors(message.cors.clone()))
     }
 
-    /// A home has ordered a message of this shard: one of a POST is answered, one of a WebSocket opens its window.
-    pub(crate) fn ordered(&mut self, ordered: Ordered) {
+    /// Homes have ordered messages of one connection of this shard: one of a POST is answered, those of a WebSocket open its
+    /// window.
+    pub(crate) fn ordered(&mut self, all: &[Ordered]) {
+        let Some(ordered) = all.first().copied() else { return };
         let id = named_by(ordered.token);
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
@@ -79,9 +81,10 @@ impl Core {
             }
             Mode::Speaking(mut speaking) => {
                 if let Place::Session(session) = &mut speaking.place {
-                    self.session_ordered(id, session, &ordered);
+                    self.session_ordered(id, session, all);
                 }
-                return self.widen(id, speaking, ordered.bytes);
+                let bytes = all.iter().fold(0, |sum: u32, ordered| sum.saturating_add(ordered.bytes));
+                return self.widen(id, speaking, bytes);
             }
             other => other,
         };

@@ -193,7 +193,7 @@ impl<D: Driver> Shard<D> {
         for (conn, subscription, why) in core.hub.take_refused() {
             core.not_joined(conn, subscription, why);
         }
-        for ordered in core.hub.take_ordered() {
+        for ordered in core.hub.take_ordered().chunk_by(|one, next| one.token.who == next.token.who) {
             core.ordered(ordered);
         }
         for (token, bytes, why) in core.hub.take_rejected() {

@@ -198,8 +198,9 @@ impl Core {
     /// Publishes have their place. Says, beside the mode, whether the peer had ended and all it said was looked at.
     pub(crate) fn widen_window(&mut self, id: ConnId, mut speaking: Speaking, bytes: u32) -> (Mode, bool) {
         speaking.place.widen(bytes);
-        if speaking.place.window() > self.config.publish_window_bytes / 2 || self.requests_are_full(&speaking)
-        {
+        let has_room = speaking.place.window() <= self.config.publish_window_bytes / 2
+            && self.requests_have_room(&speaking);
+        if !has_room {
             return (Mode::Speaking(speaking), false);
         }
         match speaking.stalled.take() {

@@ -9,7 +9,7 @@
 mod v1;
 mod wamp;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use moongate_hub::{
     Form, Gap, Joined, Kind, Message, Name, Ordered, Patience, Published, Rejection, Start, Subscribed,
@@ -44,7 +44,7 @@ pub(crate) struct Session {
     /// By name.
     subscriptions: Vec<Subscription>,
     /// Publishes that the topics' homes are yet to answer, oldest first; empty most of the time, and then without memory.
-    publishing: Vec<Publishing>,
+    publishing: VecDeque<Publishing>,
 }
 
 /// A topic that is heard, or will be once its home has answered.
@@ -95,12 +95,12 @@ impl Session {
             request: 0,
             subscribing: 0,
             subscriptions: Vec::new(),
-            publishing: Vec::new(),
+            publishing: VecDeque::new(),
         }
     }
 
     /// Requests that wait for their answers.
-    fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.publishing.len() + self.subscribing as usize
     }
 
@@ -124,9 +124,9 @@ impl Session {
         let at = self.publishing.iter().position(|publishing| publishing.request == request)?;
         let publishing = self.publishing.remove(at);
         if self.publishing.is_empty() {
-            self.publishing = Vec::new();
+            self.publishing = VecDeque::new();
         }
-        Some(publishing)
+        publishing
     }
 }
 
@@ -175,13 +175,17 @@ impl Core {
         }
     }
 
-    /// A message of a session has its place.
-    pub(crate) fn session_ordered(&mut self, id: ConnId, session: &mut Session, ordered: &Ordered) {
-        let Some(publishing) = session.answered(ordered.token.request) else { return };
-        let place = (ordered.epoch, ordered.offset);
-        self.push(id, |_, out| match session.protocol {
-            Protocol::V1 => v1::published(&publishing, place, out),
-            Protocol::Wamp => wamp::published(&publishing, place, out),
+    /// Messages of a session have their places.
+    pub(crate) fn session_ordered(&mut self, id: ConnId, session: &mut Session, all: &[Ordered]) {
+        self.push(id, |_, out| {
+            for ordered in all {
+                let Some(publishing) = session.answered(ordered.token.request) else { continue };
+                let place = (ordered.epoch, ordered.offset);
+                match session.protocol {
+                    Protocol::V1 => v1::published(&publishing, place, out),
+                    Protocol::Wamp => wamp::published(&publishing, place, out),
+                }
+            }
         });
     }
 
@@ -334,10 +338,12 @@ impl Core {
 
     /// Whether as many requests of a session are unanswered as may be.
     pub(crate) fn requests_are_full(&self, speaking: &Speaking) -> bool {
-        match &speaking.place {
-            Place::Session(session) => session.in_flight() >= self.config.requests_in_flight_max as usize,
-            Place::Topic { .. } | Place::Echo => false,
-        }
+        speaking.place.in_flight() >= self.config.requests_in_flight_max as usize
+    }
+
+    /// Whether half of them are answered, so that there is something to do when it is read from again.
+    pub(crate) fn requests_have_room(&self, speaking: &Speaking) -> bool {
+        speaking.place.in_flight() <= self.config.requests_in_flight_max as usize / 2
     }
 }
 
@@ -349,7 +355,7 @@ mod tests {
     fn a_session_is_small() {
         // With room for sixteen subscriptions; what the hub keeps for each is measured by a test from outside.
         let bytes = size_of::<Session>() + 16 * size_of::<Subscription>();
-        assert!(bytes <= 352, "{bytes}");
+        assert!(bytes <= 336, "{bytes}");
     }
 
     #[test]
@@ -359,7 +365,7 @@ mod tests {
         let name = moongate_hub::HashKey::new([0; 16]).name("t");
         for id in ["a", "b", "c"] {
             let request = session.number();
-            session.publishing.push(Publishing { request, id: id.into(), name: name.clone() });
+            session.publishing.push_back(Publishing { request, id: id.into(), name: name.clone() });
         }
         session.subscribing = 2;
         assert_eq!(session.in_flight(), 5);
