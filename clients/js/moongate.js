@@ -320,7 +320,8 @@ class Client extends EventTarget {
     signal?.throwIfAborted();
     if (this.#state === 'closed') throw closed();
     if (this.#waiting.length >= this._options.waitingMax)
-      throw new MoongateError('waiting-full', `${this.#waiting.length} publishes wait to be sent.`, 'Await publish before the next, or raise waitingMax.');
+      throw new MoongateError('waiting-full', `${this.#waiting.length} publishes wait to be sent.`,
+        'Await publish before the next, or raise waitingMax.');
     const request = { type: 'publish', topic, ...payloadOf(data, as) };
     return new Promise((resolve, reject) => {
       const publish = { request, resolve, reject };
@@ -394,7 +395,9 @@ class Client extends EventTarget {
   #down({ opened, code, reason, unread, retryAfter = 0 }) {
     const { transport, backoff } = this._options;
     this.#forget(reason);
-    if (opened && FINAL.has(code)) return this.#finish({ code, reason }, new MoongateError('closed-by-gateway', `The gateway closed with ${code}: ${reason}`));
+    if (opened && FINAL.has(code)) {
+      return this.#finish({ code, reason }, new MoongateError('closed-by-gateway', `The gateway closed with ${code}: ${reason}`));
+    }
     this.#upgradesLost = unread ? this.#upgradesLost + 1 : 0;
     if (unread && transport === 'auto' && (this.#fellBack !== null || this.#upgradesLost >= UPGRADES_LOST_MAX)) {
       this.#fellBack = Date.now();
@@ -516,7 +519,8 @@ function closed() {
 }
 
 function unknownOutcome(reason) {
-  return new MoongateError('unknown-outcome', `Nobody knows whether this was published: ${reason || 'the connection broke before the answer came'}.`,
+  const words = reason || 'the connection broke before the answer came';
+  return new MoongateError('unknown-outcome', `Nobody knows whether this was published: ${words}.`,
     'Listen to the topic to find out, or publish again if hearing it twice does no harm.');
 }
 
@@ -537,7 +541,7 @@ class SocketLink {
   constructor(base, options, on) {
     [this.#base, this.#options, this.#on] = [base, options, on];
     const WebSocket = options.WebSocket ?? globalThis.WebSocket;
-    if (!WebSocket) throw new MoongateError('no-websocket', 'There is no WebSocket here.', 'Use Node 22 or later, or pass one as the option WebSocket.');
+    if (!WebSocket) throw new Error('There is no WebSocket here: use Node 22 or later, or pass one as the option WebSocket.');
     const socket = new WebSocket(base.href.replace(/^http/, 'ws').replace(/\/$/, '') + '/connect', [PROTOCOL]);
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#end(1006, 'the upgrade took too long'), options.openTimeout);
@@ -663,7 +667,13 @@ class EventsLink {
 
   send({ type, id, topic, since, ...payload }) {
     if (type === 'subscribe') this.#listen(id, topic, since);
-    if (type === 'publish') this.#lines.set(topic, (this.#lines.get(topic) ?? Promise.resolve()).then(() => this.#post(id, topic, payload)));
+    if (type === 'publish') {
+      const before = this.#lines.get(topic) ?? Promise.resolve();
+      const line = before.then(() => this.#post(id, topic, payload)).then(() => {
+        if (this.#lines.get(topic) === line) this.#lines.delete(topic);
+      });
+      this.#lines.set(topic, line);
+    }
     if (type === 'unsubscribe') {
       this.#streams.get(topic)?.stop.abort();
       this.#streams.delete(topic);
@@ -715,7 +725,8 @@ class EventsLink {
       throw error;
     });
     try {
-      if (answer.status >= 400 && answer.status < 500 && answer.status !== 408 && answer.status !== 429) return await problemOf(answer);
+      const isFinal = answer.status >= 400 && answer.status < 500 && answer.status !== 408 && answer.status !== 429;
+      if (isFinal) return await problemOf(answer);
       if (!answer.ok) throw new Error((await problemOf(answer)).reason);
       const type = answer.headers.get('Content-Type') ?? 'nothing';
       if (!type.startsWith('text/event-stream')) throw new Error(`${type} came instead of an event stream`);
