@@ -104,6 +104,9 @@ def test_what_others_say_comes_as_it_was_said(gateway, topic):
         assert listener.hear()["base64"] == "AP8="
         assert post(gateway.listen, f"/topics/{topic}", b"hello").status == 200
         assert listener.hear()["text"] == "hello"
+        said = b'{"degrees": 12.50}'
+        assert post(gateway.listen, f"/topics/{topic}", said, "Content-Type: application/json").status == 200
+        assert listener.hear()["json"] == json.loads(said)
 
 
 def test_json_is_passed_on_verbatim(gateway, topic):

@@ -71,6 +71,9 @@ pub(crate) struct Asked {
     pub(crate) resumes: bool,
 }
 
+/// For how many subscribes room is kept while there are none.
+const SUBSCRIBING_KEPT: usize = 1024;
+
 /// The subscribes of a shard's sessions that the topics' homes are yet to answer.
 pub(crate) type Subscribing = HashMap<SubscriptionId, Asked>;
 
@@ -221,7 +224,7 @@ impl Core {
         subscription: SubscriptionId,
         why: Rejection,
     ) {
-        let asked = self.hub.encoder().subscribing.remove(&subscription);
+        let asked = self.hub.encoder().answer(subscription);
         if let (Place::Session(session), Some(asked)) = (&mut speaking.place, asked) {
             session.subscribing -= 1;
             session.subscriptions.retain(|it| it.id != subscription);
@@ -245,9 +248,19 @@ impl Forms {
         }
     }
 
+    /// What a subscribe asked that is answered now.
+    fn answer(&mut self, id: SubscriptionId) -> Option<Asked> {
+        let asked = self.subscribing.remove(&id);
+        if self.subscribing.is_empty() && self.subscribing.capacity() > SUBSCRIBING_KEPT {
+            // Many came back at once, and it is over.
+            self.subscribing.shrink_to(SUBSCRIBING_KEPT);
+        }
+        asked
+    }
+
     /// Appends the answer to a subscribe.
     pub(crate) fn greet(&mut self, form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
-        let Some(asked) = self.subscribing.remove(&joined.subscription) else { return };
+        let Some(asked) = self.answer(joined.subscription) else { return };
         match form {
             V1 => v1::subscribed(&asked, name, joined, out),
             WAMP => wamp::subscribed(&asked, name, joined, out),
@@ -308,7 +321,7 @@ impl Core {
     /// Ends a subscription. What it asked, if it is a session's that was not answered yet.
     pub(crate) fn leave_topic(&mut self, id: SubscriptionId) -> Option<Asked> {
         self.hub.unsubscribe(id);
-        self.hub.encoder().subscribing.remove(&id)
+        self.hub.encoder().answer(id)
     }
 
     /// Says something to a topic. With an `id` it is answered once it has its place.
