@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_io::{Bytes, ConnId, Meter, Run, Segment, Time};
+use moongate_io::{Bytes, ConnId, Excluded, Meter, Run, Segment, Time};
 
 use crate::channel::{Channels, Member};
 use crate::gap::Teller;
@@ -476,7 +476,7 @@ impl<E: Encode> Hub<E> {
         let Some(channel) = self.channels.get(id) else { return };
         let last = (run.place().0, run.last());
         let (messages, bytes) = (run.ends().len() as u64, run.bytes().len() as u64);
-        let excluded = run.excluded().iter().any(|excluded| usize::from(excluded.shard) == self.port.me());
+        let excluded = run.excluded_on(self.port.me() as u16);
         let segment = Segment::whole(Bytes::run_from(Arc::clone(&run), id.source(), &self.meter));
         let mut taken = 0;
         let mut behind = Vec::new();
@@ -488,10 +488,12 @@ impl<E: Encode> Hub<E> {
             meter: &self.meter,
         };
         for member in &channel.members {
-            if excluded
-                && self.channels.conn(*member).is_some_and(|conn| run.excludes(self.port.me() as u16, conn))
+            if !excluded.is_empty()
+                && let Some(conn) = self.channels.conn(*member)
+                && let theirs = Excluded::of(conn, &excluded)
+                && !theirs.is_empty()
             {
-                left_out.push(*member);
+                left_out.push((*member, theirs));
                 continue;
             }
             match self.outboxes.deliver(member.slot, segment.clone(), &mut teller) {
@@ -510,16 +512,21 @@ impl<E: Encode> Hub<E> {
         self.counts.delivered += taken * messages;
         self.counts.delivered_bytes += taken * bytes;
         self.heard(id, last, bytes as usize, behind);
-        for member in left_out {
-            self.deliver_others(id, member, &run, &segment);
+        for (member, theirs) in left_out {
+            self.deliver_others(id, member, run.without(theirs), &segment);
         }
     }
 
-    /// Hands out what a run has for a member that does not get all of it.
-    fn deliver_others(&mut self, id: ChannelId, member: Member, run: &Run, whole: &Segment) {
-        let Some(conn) = self.channels.conn(member) else { return };
+    /// Hands out the parts of a run that a member gets that does not get all of it.
+    fn deliver_others(
+        &mut self,
+        id: ChannelId,
+        member: Member,
+        parts: impl Iterator<Item = (u32, u32)>,
+        whole: &Segment,
+    ) {
         let subscription = self.channels.subscription(member);
-        for (from, upto) in run.without(self.port.me() as u16, conn) {
+        for (from, upto) in parts {
             let mut others = whole.clone();
             others.truncate(upto as usize);
             others.advance(from as usize);

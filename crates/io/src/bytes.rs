@@ -33,6 +33,15 @@ pub struct Excluded {
     pub conn: ConnId,
 }
 
+impl Excluded {
+    /// What `conn` does not get, of what [`Run::excluded_on`] says.
+    pub fn of(conn: ConnId, excluded: &[Excluded]) -> &[Excluded] {
+        let from = excluded.partition_point(|other| other.conn < conn);
+        let count = excluded[from..].partition_point(|other| other.conn == conn);
+        &excluded[from..from + count]
+    }
+}
+
 impl Run {
     /// `bytes` holding one message up to each of `ends`, which rise and finish at the length of `bytes`.
     pub fn new(bytes: impl Into<Box<[u8]>>, ends: impl Into<Box<[u32]>>) -> Run {
@@ -87,15 +96,18 @@ impl Run {
         self.excluded.as_deref().unwrap_or_default()
     }
 
-    /// Whether `conn` of `shard` does not get all of it.
-    pub fn excludes(&self, shard: u16, conn: ConnId) -> bool {
-        self.excluded().iter().any(|excluded| (excluded.shard, excluded.conn) == (shard, conn))
+    /// Who of `shard` does not get which of its messages: by connection, and each one's by message.
+    pub fn excluded_on(&self, shard: u16) -> Vec<Excluded> {
+        let here = self.excluded().iter().filter(|excluded| excluded.shard == shard);
+        let mut here: Vec<Excluded> = here.copied().collect();
+        here.sort_unstable_by_key(|excluded| (excluded.conn, excluded.message));
+        here
     }
 
-    /// The parts that `conn` of `shard` gets: where each begins and ends, in bytes from the run's start.
-    pub fn without(&self, shard: u16, conn: ConnId) -> impl Iterator<Item = (u32, u32)> {
-        let excluded = self.excluded().iter().filter(move |other| (other.shard, other.conn) == (shard, conn));
+    /// The parts that somebody gets who does not get `excluded`: where each begins and ends, in bytes from the run's start.
+    pub fn without(&self, excluded: &[Excluded]) -> impl Iterator<Item = (u32, u32)> {
         let end_of = |message: u32| message.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        let excluded = excluded.iter();
         let excluded = excluded.map(move |excluded| (end_of(excluded.message), end_of(excluded.message + 1)));
         let end = end_of(self.ends.len() as u32);
         let mut from = 0;
@@ -378,6 +390,38 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_get_all_gets_the_others() {
+        let (one, other, next) = (ConnId::new(1, 0), ConnId::new(1, 1), ConnId::new(2, 0));
+        let excluded = |message, shard, conn| Excluded { message, shard, conn };
+        let all = [
+            excluded(0, 0, next),
+            excluded(1, 0, one),
+            excluded(1, 1, one),
+            excluded(2, 0, other),
+            excluded(3, 0, one),
+            excluded(4, 0, next),
+        ];
+        let run = Run::new(*b"aabbbcdde", [2, 5, 6, 8, 9]).excluding(&all);
+        let check = |shard, conn, expect: &[&[u8]]| {
+            let here = run.excluded_on(shard);
+            let parts = run.without(Excluded::of(conn, &here));
+            let parts: Vec<_> =
+                parts.map(|(from, upto)| &run.bytes()[from as usize..upto as usize]).collect();
+            assert_eq!(parts, expect, "{conn:?} on {shard}");
+        };
+        check(0, one, &[b"aa", b"c", b"e"]);
+        check(0, other, &[b"aabbb", b"dde"]);
+        check(0, next, &[b"bbbcdd"]);
+        check(1, one, &[b"aa", b"cdde"]);
+        check(1, next, &[b"aabbbcdde"]);
+        check(0, ConnId::new(0, 0), &[b"aabbbcdde"]);
+        check(0, ConnId::new(3, 0), &[b"aabbbcdde"]);
+        assert!(run.excluded_on(2).is_empty());
+        let only = Run::new(*b"a", [1]).excluding(&[excluded(0, 0, one)]);
+        assert_eq!(only.without(&only.excluded_on(0)).count(), 0);
+    }
 
     fn three_messages(meter: &Meter) -> Segment {
         Segment::whole(Bytes::run(Arc::new(Run::new(*b"aabbbc", [2, 5, 6])), meter))
