@@ -158,3 +158,6 @@ fn refuse(id: Option<&str>, error: &Error, out: &mut Vec<u8>) {
 fn answer(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     encode_with(Opcode::Text, out, write);
 }
+
+#[cfg(test)]
+mod tests;
