@@ -28,8 +28,8 @@ const DEFAULTS = {
 /** After a Close with one of these, coming back would only repeat the mistake. */
 const FINAL = new Set([1002, 1003, 1007, 1008, 1010]);
 /** How many upgrades must fail in a row, while HTTP gets through, until event streams are tried: one may have met a gateway
- *  that was just full or restarting. */
-const UPGRADES_LOST_MAX = 2;
+ *  that was just full or restarting. Where an upgrade has worked before, a bad network is the likelier reason. */
+const UPGRADES_LOST_MAX = { never: 2, before: 5 };
 /** The longest wait that setTimeout can count. */
 const WAIT_MAX = 2 ** 31 - 1;
 
@@ -279,6 +279,7 @@ class Client extends EventTarget {
   #lost = {};               // code and reason of the last connection's end
   #timer = null;            // until the next attempt
   #stable = null;           // until the connection counts as stable
+  #upgraded = false;        // an upgrade has worked
   #upgradesLost = 0;        // in a row, while HTTP got through
   #fellBack = null;         // when, if on event streams for want of upgrades
   #online = () => { if (this.#timer) this.#connect(); };
@@ -381,7 +382,7 @@ class Client extends EventTarget {
 
   #up() {
     const link = this.#link;
-    if (link.transport === 'websocket') [this.#upgradesLost, this.#fellBack] = [0, null];
+    if (link.transport === 'websocket') [this.#upgraded, this.#upgradesLost, this.#fellBack] = [true, 0, null];
     this.#stable = setTimeout(() => { this.#attempt = 0; }, this._options.backoff.stable);
     const reason = this.#fellBack === null ? '' : 'Upgrades to WebSocket do not get through; event streams and POST do.';
     this.#tell('open', { transport: link.transport, reason });
@@ -399,7 +400,8 @@ class Client extends EventTarget {
       return this.#finish({ code, reason }, new MoongateError('closed-by-gateway', `The gateway closed with ${code}: ${reason}`));
     }
     this.#upgradesLost = unread ? this.#upgradesLost + 1 : 0;
-    if (unread && transport === 'auto' && (this.#fellBack !== null || this.#upgradesLost >= UPGRADES_LOST_MAX)) {
+    const lostMax = this.#upgraded ? UPGRADES_LOST_MAX.before : UPGRADES_LOST_MAX.never;
+    if (unread && transport === 'auto' && (this.#fellBack !== null || this.#upgradesLost >= lostMax)) {
       this.#fellBack = Date.now();
       return this.#connect(true);
     }

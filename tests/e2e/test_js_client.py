@@ -142,6 +142,7 @@ def test_fifty_cuts_lose_nothing(busy, world, way, tmp_path):
     with Cutter(gateway.listen, strips=way == "events") as cutter, world(cutter.host, tmp_path / "profile") as client:
         topics = json.dumps([*TOPICS, OWN])
         client.evaluate(f"(globalThis.report = survive(connect, 'http://{cutter.host}', {topics}, '{OWN}'), null)")
+        until("the first connection", lambda: client.evaluate("report.opened.length") > 0)
         cut_at_random(cutter, lambda: client.evaluate("report.opened.length"))
         for speaker in speakers.values():
             speaker.stop()

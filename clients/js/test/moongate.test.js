@@ -337,6 +337,15 @@ test('upgrades are tried again after a while', async () => {
   assert.deepEqual(heard, ['one']);
 });
 
+test('where upgrades have worked, more of them must be lost', async () => {
+  const client = open();
+  await isOpen(client);
+  fake.upgrades = false;
+  fake.cut();
+  await until('event streams', () => client.transport === 'events');
+  assert.deepEqual(fake.paths, [...Array(5).fill('GET /connect'), 'OPTIONS /connect']);
+});
+
 test('one upgrade that is lost is no reason to do without', async () => {
   fake.upgrades = false;
   const client = open({ backoff: { base: 200 } });
