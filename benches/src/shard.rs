@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{
-    Bell, Config, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, Name, OutboxLimits, OutboxPolicy,
-    Patience, Start, Subscribed, Token,
+    Bell, Config, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, Name, OutboxLimits,
+    OutboxPolicy, Patience, Start, Subscribed, Token,
 };
 use moongate_io::{Bytes, Chain, ConnId, Meter, Time};
 use moongate_wire::frame::{self, Opcode};
@@ -49,13 +49,22 @@ impl Shard {
     ///
     /// If one of them cannot join.
     pub fn new(subscribers: u32) -> Shard {
+        Shard::with_history(subscribers, HistoryLimits::OFF)
+    }
+
+    /// The same, whose topic keeps messages.
+    ///
+    /// # Panics
+    ///
+    /// If one of them cannot join.
+    pub fn with_history(subscribers: u32, history: HistoryLimits) -> Shard {
         let mut mesh = Mesh::new(vec![Arc::new(Silent)], Arc::new(Silent), 64, HashKey::new([9; 16]));
         let outbox = OutboxLimits {
             outbox_bytes_max: 1 << 20,
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = Config { topics_max: 10, topic_linger: Duration::from_secs(60), history: HistoryLimits::OFF, outbox };
+        let config = Config { topics_max: 10, topic_linger: Duration::from_secs(60), history, outbox };
         let port = mesh.shards.pop().expect("one shard");
         let hub = Hub::new(&config, Frames, port, Meter::default(), 1);
         let topic = hub.name("news");

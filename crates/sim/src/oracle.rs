@@ -3,7 +3,8 @@
 //! The oracle knows nothing of shards. It holds what was said against what each subscriber heard: nothing twice, nothing
 //! that was not said, every message whole; one order that fits all subscribers of a topic, all places that event streams
 //! show and all places that answers to POSTs name; nothing left out within what an unbroken subscriber heard; and
-//! nothing missed that was said after a subscriber had seen its 101.
+//! nothing missed that was said after a subscriber had seen its 101. An event stream's reader that comes back goes on with
+//! its stay: across all cuts it hears one unbroken sequence, or is told exactly what is missing of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,6 +38,10 @@ struct Session {
     heard: Vec<MessageId>,
     seen: BTreeSet<MessageId>,
     last_place: Option<Place>,
+    /// Places it was told that it does not get: an epoch, the first offset and the last.
+    missing: Vec<(u64, u64, u64)>,
+    /// Before which of `heard` that was.
+    breaks: BTreeSet<usize>,
     ended: bool,
 }
 
@@ -47,6 +52,10 @@ pub struct Oracle {
     sessions: Vec<Session>,
     places: BTreeMap<(String, Place), MessageId>,
     faults: Vec<String>,
+    /// Stays that are over and may go on, by topic.
+    away: BTreeMap<String, Vec<SessionId>>,
+    resumed: usize,
+    gaps: usize,
     /// Tunnels whose upstream has said its 101.
     switched: BTreeSet<u32>,
 }
@@ -107,6 +116,8 @@ impl Oracle {
             heard: Vec::new(),
             seen: BTreeSet::new(),
             last_place: None,
+            missing: Vec::new(),
+            breaks: BTreeSet::new(),
             ended: false,
         });
         self.sessions.len() - 1
@@ -144,7 +155,7 @@ impl Oracle {
         }
         if let Some(place) = place {
             if let Some(last) = last
-                && (last.0 != place.0 || last.1 >= place.1)
+                && place != (last.0, last.1 + 1)
             {
                 self.fault(format!("session {session} heard {place:?} after {last:?}"));
             }
@@ -152,9 +163,59 @@ impl Oracle {
         }
     }
 
+    /// An event stream has named the place before what it will show.
+    pub fn begins(&mut self, session: SessionId, place: Place) {
+        if let Some(last) = self.sessions[session].last_place.replace(place) {
+            self.fault(format!("session {session} was told to begin after {place:?}, being at {last:?}"));
+        }
+    }
+
+    /// An event stream has named messages that it does not show: J4.
+    pub fn misses(&mut self, session: SessionId, (epoch, from, to): (u64, u64, u64), previous: Option<u64>) {
+        self.gaps += 1;
+        let entry = &mut self.sessions[session];
+        entry.breaks.insert(entry.heard.len());
+        entry.missing.push((epoch, from, to));
+        let last = entry.last_place.replace((epoch, to));
+        let right = match (last, previous) {
+            (Some(last), None) => from == last.1 + 1 && last.0 == epoch && from <= to,
+            (Some(last), Some(previous)) => {
+                entry.missing.push((last.0, last.1 + 1, u64::MAX));
+                from == 1 && last.0 == previous && previous != epoch
+            }
+            (None, previous) => previous.is_none(),
+        };
+        if !right {
+            self.fault(format!(
+                "session {session} at {last:?} was told of a gap in {epoch:x} from {from} to {to}, after {previous:?}"
+            ));
+        }
+    }
+
+    /// A stay in `topic` that is over, and behind which message it goes on.
+    pub fn comes_back(&mut self, topic: &str) -> Option<(SessionId, Place)> {
+        let session = self.away.get_mut(topic)?.pop()?;
+        Some((session, self.sessions[session].last_place?))
+    }
+
+    /// Somebody has seen the 200 with which its stay goes on.
+    pub fn resumes(&mut self, session: SessionId) {
+        self.resumed += 1;
+        self.sessions[session].ended = false;
+    }
+
+    /// How often a stay went on, and how many gaps were named.
+    pub fn resumed(&self) -> (usize, usize) {
+        (self.resumed, self.gaps)
+    }
+
     /// A subscriber's stay is over.
     pub fn leaves(&mut self, session: SessionId) {
-        self.sessions[session].ended = true;
+        let entry = &mut self.sessions[session];
+        entry.ended = true;
+        if entry.last_place.is_some() {
+            self.away.entry(entry.topic.clone()).or_default().push(session);
+        }
     }
 
     /// Something is wrong that somebody else noticed.
@@ -205,7 +266,10 @@ impl Oracle {
         let mut after: BTreeMap<MessageId, MessageId> = BTreeMap::new();
         let mut before: BTreeMap<MessageId, MessageId> = BTreeMap::new();
         for (index, session) in self.sessions.iter().enumerate() {
-            for pair in session.heard.windows(2) {
+            for (at, pair) in session.heard.windows(2).enumerate() {
+                if session.breaks.contains(&(at + 1)) {
+                    continue;
+                }
                 let [one, two] = [pair[0], pair[1]];
                 if let Some(other) = after.insert(one, two).filter(|other| *other != two) {
                     faults.push(format!(
@@ -235,6 +299,7 @@ impl Oracle {
                     && (message.ordered || message.certain)
                     && message.said_at >= session.joined_at
                     && !session.seen.contains(id)
+                    && !session.was_told(message.place)
             });
             if let Some((id, _)) = missed {
                 let (joined, said) = (session.joined_at, self.messages[id].said_at);
@@ -281,6 +346,14 @@ impl Oracle {
             let stuck: Vec<_> = (0..waits_for.len()).filter(|id| waits_for[*id] > 0).take(8).collect();
             faults.push(format!("no order fits what was heard, among others of messages {stuck:?}"));
         }
+    }
+}
+
+impl Session {
+    /// Whether it knows that it does not get the message at `place`; with gaps it may be any whose place nobody knows.
+    fn was_told(&self, place: Option<Place>) -> bool {
+        let Some((epoch, offset)) = place else { return !self.missing.is_empty() };
+        self.missing.iter().any(|(of, from, to)| *of == epoch && (*from..=*to).contains(&offset))
     }
 }
 

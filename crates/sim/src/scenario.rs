@@ -71,6 +71,9 @@ pub struct Scenario {
 }
 
 /// Worlds in which everybody keeps up.
+/// How many readers of an event stream come one after the other to a topic, if they leave it at all.
+const STAYS: usize = 4;
+
 const CALM: Scenario = Scenario {
     name: "calm",
     policies: &[OutboxPolicy::Cut, OutboxPolicy::DropOldest, OutboxPolicy::Latest],
@@ -404,8 +407,12 @@ impl Plan {
         }
         for _ in 0..rng.between(scenario.streams.0, scenario.streams.1) {
             let stays = if rng.chance(scenario.leaving) { rng.between(1, 3000) } else { 0 };
-            let role = Role::Stream(StreamPlan { topic: self.topic(rng), stays });
-            self.invite_one(role, rng);
+            let topic = self.topic(rng);
+            // Who leaves comes back, in the person of another.
+            for _ in 0..if stays > 0 { STAYS } else { 1 } {
+                let role = Role::Stream(StreamPlan { topic: topic.clone(), stays });
+                self.invite_one(role, rng);
+            }
         }
         for _ in 0..rng.between(scenario.posters.0, scenario.posters.1) {
             let half_closes = rng.chance(20);
@@ -578,7 +585,7 @@ fn gate_config(scenario: &Scenario, message_bytes: usize, rng: &mut Rng) -> Conf
             history: HistoryLimits {
                 messages_max: rng.pick(&[0, 3, 64]),
                 bytes_max: rng.pick(&[300, 1 << 18]),
-                ttl: Duration::from_millis(rng.pick(&[500, 300_000]) as u64),
+                ttl: Duration::from_millis(rng.pick(&[500, 20_000]) as u64),
             },
             outbox: OutboxLimits {
                 outbox_bytes_max: outbox_bytes as u32,

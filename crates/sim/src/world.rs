@@ -43,6 +43,10 @@ pub struct Outcome {
     pub heard: usize,
     /// Stays of subscribers.
     pub stays: usize,
+    /// How often one that was over went on.
+    pub resumed: usize,
+    /// Gaps that subscribers were told of.
+    pub gaps: usize,
     /// Messages that policies dropped or cuts left out.
     pub dropped: u64,
     /// Messages that waited for their place because a subscriber had fallen behind.
@@ -118,10 +122,11 @@ pub fn run(plan: Plan) -> Result<Outcome, Vec<String>> {
     world.stop()?;
     world.check_home()?;
     let (said, heard, stays) = world.oracle.tally();
+    let (resumed, gaps) = world.oracle.resumed();
     let net = world.net.borrow();
     let took = net.now.since(Time::ZERO);
     let (trace, ticks) = (net.trace.hash(), world.ticks);
-    Ok(Outcome { trace, said, heard, stays, dropped, deferred, waited, ticks, took })
+    Ok(Outcome { trace, said, heard, stays, resumed, gaps, dropped, deferred, waited, ticks, took })
 }
 
 impl World {
@@ -294,7 +299,9 @@ impl World {
 
     /// Once nobody is left and topics have been forgotten, the gateway's own figures say that it holds nothing.
     fn check_figures(&mut self) -> Result<(), Vec<String>> {
-        let until = self.now() + self.plan.gate.hub.topic_linger * 2 + Duration::from_secs(1);
+        // A topic is remembered while it keeps anything.
+        let hub = &self.plan.gate.hub;
+        let until = self.now() + hub.history.ttl + hub.topic_linger * 2 + Duration::from_secs(1);
         self.run_until(until)?;
         self.take_snapshots()?;
         let (packed, whole) = (

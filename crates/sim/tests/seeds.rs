@@ -41,6 +41,17 @@ fn tiny_outboxes_drop_messages() {
 }
 
 #[test]
+fn j2_j4_who_comes_back_hears_one_unbroken_sequence_or_is_told_what_is_missing() {
+    let worlds = (0..40).map(|seed| run_seed(seed).expect("a world that goes well"));
+    let (mut resumed, mut gaps) = (0, 0);
+    for outcome in worlds {
+        resumed += outcome.resumed;
+        gaps += outcome.gaps;
+    }
+    assert!(resumed > 100 && gaps > 10, "{resumed} came back, {gaps} gaps");
+}
+
+#[test]
 fn publishers_wait_for_readers_that_are_slow_but_steady() {
     // That they lose nothing is for every world to see.
     let steady = SCENARIOS.iter().position(|scenario| scenario.steady).expect("there is one kind");

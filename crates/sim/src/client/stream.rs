@@ -28,6 +28,8 @@ pub struct Stream {
     state: State,
     head: HeadReader,
     session: Option<SessionId>,
+    /// The stay that it asks to go on with.
+    returning: Option<SessionId>,
     line: Vec<u8>,
     event: Event,
 }
@@ -36,7 +38,7 @@ pub struct Stream {
 #[derive(Default)]
 struct Event {
     id: Option<Place>,
-    binary: bool,
+    name: Vec<u8>,
     data: Option<Vec<u8>>,
 }
 
@@ -48,6 +50,7 @@ impl Stream {
             state: State::Asking,
             head: HeadReader::default(),
             session: None,
+            returning: None,
             line: Vec::new(),
             event: Event::default(),
         }
@@ -55,7 +58,7 @@ impl Stream {
 
     fn over(&mut self, hands: &mut Hands<'_>) {
         self.state = State::Over;
-        if let Some(session) = self.session.take() {
+        if let Some(session) = self.session.take().or(self.returning.take()) {
             hands.oracle.leaves(session);
         }
     }
@@ -74,7 +77,13 @@ impl Stream {
             return self.over(hands);
         }
         let now = hands.now();
-        self.session = Some(hands.oracle.joins(&self.plan.topic, now));
+        self.session = Some(match self.returning.take() {
+            Some(session) => {
+                hands.oracle.resumes(session);
+                session
+            }
+            None => hands.oracle.joins(&self.plan.topic, now),
+        });
         self.state = State::Reading;
         if self.plan.stays > 0 {
             let stays = hands.rng.millis(0, self.plan.stays);
@@ -111,7 +120,7 @@ impl Stream {
                     hands.fault("J1: an id that is no place");
                 }
             }
-            b"event" => self.event.binary = value == b"binary",
+            b"event" => self.event.name = value.to_vec(),
             b"data" => match &mut self.event.data {
                 Some(data) => {
                     data.push(b'\n');
@@ -124,9 +133,22 @@ impl Stream {
     }
 
     fn dispatch(&mut self, hands: &mut Hands<'_>) {
-        let Event { id, binary, data } = std::mem::take(&mut self.event);
-        let Some(data) = data else { return };
+        let Event { id, name, data } = std::mem::take(&mut self.event);
         let Some(session) = self.session else { return };
+        let Some(data) = data else {
+            // J4: no event, but a place to come back to.
+            if let Some(place) = id {
+                hands.oracle.begins(session, place);
+            }
+            return;
+        };
+        if name == b"gap" {
+            return match gap(&data).filter(|(gap, _)| id == Some((gap.0, gap.2))) {
+                Some((gap, previous)) => hands.oracle.misses(session, gap, previous),
+                None => hands.fault("J4: a gap that is not written as one"),
+            };
+        }
+        let binary = name == b"binary";
         let (Some(place), Some(payload)) = (id, if binary { unbase64(&data) } else { Some(data) }) else {
             return hands.fault("an event without a place or with broken base64");
         };
@@ -139,6 +161,21 @@ impl Stream {
 pub(super) fn place(text: &[u8]) -> Option<Place> {
     let (epoch, offset) = str::from_utf8(text).ok()?.split_once('-')?;
     Some((u64::from_str_radix(epoch, 16).ok()?, offset.parse().ok()?))
+}
+
+/// `{"epoch":"<epoch>","from":<offset>,"to":<offset>}`, perhaps with a `previous_epoch`.
+fn gap(data: &[u8]) -> Option<((u64, u64, u64), Option<u64>)> {
+    let text = str::from_utf8(data).ok()?.strip_prefix("{\"epoch\":\"")?.strip_suffix('}')?;
+    let (epoch, rest) = text.split_once("\",\"from\":")?;
+    let (from, rest) = rest.split_once(",\"to\":")?;
+    let (to, previous) =
+        rest.split_once(",\"previous_epoch\":\"").map_or((rest, None), |(to, rest)| (to, Some(rest)));
+    let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
+    let previous = match previous {
+        Some(text) => Some(hexadecimal(text.strip_suffix('"')?)?),
+        None => None,
+    };
+    Some(((hexadecimal(epoch)?, from.parse().ok()?, to.parse().ok()?), previous))
 }
 
 /// Decodes base64 with padding (RFC 4648 §4), independently of the encoder that is tested.
@@ -170,8 +207,15 @@ fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
 impl Client for Stream {
     fn begin(&mut self, hands: &mut Hands<'_>) {
         let topic = &self.plan.topic;
-        let request =
-            format!("GET /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\nAccept: text/event-stream\r\n\r\n");
+        let mut request =
+            format!("GET /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\nAccept: text/event-stream\r\n");
+        if hands.rng.chance(80)
+            && let Some((session, (epoch, offset))) = hands.oracle.comes_back(topic)
+        {
+            self.returning = Some(session);
+            request += &format!("Last-Event-ID: {epoch:016x}-{offset}\r\n");
+        }
+        request += "\r\n";
         hands.say(request.as_bytes());
     }
 
