@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{
-    Ask, Bell, Config, ControlPort, Encode, Form, HashKey, HistoryLimits, Hub, Joined, Kind, Mesh, Message, OutboxLimits,
-    OutboxPolicy, Patience, Publish, Published, Start, Subscribed, Tell, Token,
+    Ask, Bell, Config, ControlPort, Encode, Form, HashKey, HistoryLimits, Hub, Joined, Kind, Mesh, Message,
+    OutboxLimits, OutboxPolicy, Patience, Publish, Published, Start, Subscribed, Tell, Token,
 };
 use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, ConnId, Meter, Time};
 
@@ -92,7 +92,12 @@ impl World {
         let slow_reader_timeout = Duration::from_millis(10);
         let outbox_bytes_max = source.pick(&[1 << 26, 2000, 300]);
         let outbox = OutboxLimits { outbox_bytes_max, policy, slow_reader_timeout };
-        let config = Config { topics_max, topic_linger: Duration::from_millis(20), history: HistoryLimits::OFF, outbox };
+        let config = Config {
+            topics_max,
+            topic_linger: Duration::from_millis(20),
+            history: HistoryLimits::OFF,
+            outbox,
+        };
         let bells = (0..count).map(|_| Arc::new(Silent) as Arc<dyn Bell>).collect();
         let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([source.byte(); 16]));
         let shard = |port| {
