@@ -18,7 +18,9 @@ LOAD ?= fanout
 BENCH ?=
 # Options for `make soak`, such as SOAK="--connections 100000 --seed 7".
 SOAK ?=
-# Options for the end-to-end tests, such as `make test E2E="-k chat"`.
+# What drives the gateway in the end-to-end tests: auto, uring, tokio-uring or epoll.
+DRIVER ?=
+# Options for the end-to-end tests, on every driver, such as `make test E2E="-k chat"`.
 E2E ?=
 # The same for `make interop`.
 INTEROP ?=
@@ -26,7 +28,7 @@ INTEROP ?=
 # A fresh machine that has rustup may have it outside the PATH of a non-interactive shell.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help run build test check fmt fmt-check lint unit loom instructions instructions-accept e2e interop autobahn sim fuzz soak bench load
+.PHONY: help run build test check fmt fmt-check lint unit loom instructions instructions-accept e2e drivers interop autobahn sim fuzz soak bench load
 
 help: ## List these verbs.
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  \1\t/' | expand -t 23
@@ -38,7 +40,7 @@ run: ## Build the release and run the gateway on loopback; it says where its pag
 build: ## Build the release: target/release/moongate.
 	cargo build --release -p moongate
 
-test: fmt-check lint unit loom instructions e2e ## Everything a change must pass; ends with the end-to-end tests.
+test: fmt-check lint unit loom instructions e2e drivers ## Everything a change must pass; ends with the end-to-end tests.
 
 check: fmt-check lint unit ## The quick part of test: format, lints, unit tests.
 
@@ -68,7 +70,14 @@ instructions-accept: ## Write down the instructions that are counted now: benche
 e2e: ## The end-to-end tests, on the real kernel.
 	tests/install.sh
 	cargo build --profile checked -p moongate
-	@target/test-env/bin/python -m pytest tests/e2e $(E2E)
+	@DRIVER=$(DRIVER) target/test-env/bin/python -m pytest tests/e2e $(E2E)
+
+drivers: ## The end-to-end tests again, on the two drivers that `auto` does not take here.
+	tests/install.sh
+	cargo build --profile checked -p moongate
+	@for driver in tokio-uring epoll; do \
+		echo "on $$driver:"; DRIVER=$$driver target/test-env/bin/python -m pytest tests/e2e -m "not once" $(E2E); \
+	done
 
 autobahn: ## All 517 cases of the Autobahn suite; writes docs/conformance.md.
 	tests/autobahn/setup.sh

@@ -7,7 +7,7 @@ use moongate_wire::answer::{CONTINUE, Date};
 use moongate_wire::body::{BodyReader, Framing};
 use moongate_wire::decide::{Decision, Policy, decide};
 use moongate_wire::head::{Fields, Head, Name, parse};
-use moongate_wire::refusal::Refusal;
+use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
 use moongate_wire::upstream::{AnswerScanner, BodyRelay, Exchange, Verdict};
@@ -73,7 +73,7 @@ fn request_of(bytes: &[u8]) {
         (out, head.method, if exchange.is_upgrade() { Framing::None } else { head.framing })
     });
     let Some((out, method, framing)) = written else { return };
-    assert_eq!(Scanner::default().scan(&out, &ROOMY), Ok(Some(out.len())), "{}", out.escape_ascii());
+    let scanned = Scanner::default().scan(&out, &ROOMY).map_err(|refusal| refusal.reason);
     let text = String::from_utf8_lossy(&out).to_ascii_lowercase();
     let names: Vec<&str> = text.lines().skip(1).filter_map(|line| Some(line.split_once(':')?.0)).collect();
     for once in ["host", "connection", "x-forwarded-for", "x-forwarded-proto", "forwarded"] {
@@ -86,8 +86,10 @@ fn request_of(bytes: &[u8]) {
     assert!(text.contains("\r\nx-forwarded-for: 192.0.2.7\r\n"), "H8: {text}");
     // A head that fills the table of fields leaves no room for what is added; whoever reads it has other limits.
     if names.len() > ROOMY.fields_max {
+        assert_eq!(scanned, Err(Reason::TooManyFields), "{text}");
         return;
     }
+    assert_eq!(scanned, Ok(Some(out.len())), "{text}");
     let mut again = out.clone();
     let mut fields = Fields::new();
     let head = parse(&mut again, &mut fields).expect("it parses");

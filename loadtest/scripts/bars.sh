@@ -6,9 +6,10 @@
 #
 #   --quick, --rounds N   as for compare.sh
 #   BAR…                  just these, of: fanout-one fanout-waiting unbounded echo handshake memory growth shards stopped
-#                         deflate kill events topics
+#                         deflate kill events topics drivers
 #
-# Every bar is several rounds of every server that takes part, so all of them take long. The exit code is 1 if a bar was missed, 2 if one could not be measured.
+# Every bar is several rounds of every server that takes part, so all of them take long. The exit code is 1 if a bar was
+# missed, 2 if one could not be measured.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
@@ -31,7 +32,7 @@ while (($#)); do
     shift
 done
 if ((${#bars[@]} == 0)); then
-    bars=(fanout-one fanout-waiting unbounded echo handshake memory growth shards stopped deflate kill events topics)
+    bars=(fanout-one fanout-waiting unbounded echo handshake memory growth shards stopped deflate kill events topics drivers)
 fi
 mkdir -p target/compare
 

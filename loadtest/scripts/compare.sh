@@ -151,6 +151,9 @@ run_plan() {
     for server in $(servers_of "$plan"); do
         if start "$server" "${settings[@]}"; then started+=("$server"); else verdict=2; fi
     done
+    if [[ -n $(headline "$plan" busy) ]]; then
+        for server in "${started[@]}"; do keep_busy "$server"; done
+    fi
     if filled "$plan" >"$out.toml"; then
         also=$(headline "$out.toml" also)
         for server in "${started[@]}"; do variant "$server" "$server"; done >>"$out.toml"

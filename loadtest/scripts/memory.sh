@@ -5,7 +5,7 @@
 #   loadtest/scripts/memory.sh [SERVER…]
 #
 # Servers: moongate fastwebsockets tungstenite tungstenite-as-it-comes ws nchan nats. What is missing is built or brought into
-# target/, as for compare.sh.
+# target/, as for compare.sh. By name also the gateway on one driver: moongate-uring moongate-tokio-uring moongate-epoll.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"

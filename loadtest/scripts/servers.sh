@@ -3,8 +3,8 @@
 # Starts the servers that are compared, each once, and ends them. To be sourced after common.sh.
 #
 # Each listens on a free port of 127.0.0.1 and runs on the servers' CPU. `start NAME` fills in address[NAME] and pid[NAME],
-# the process whose CPU time counts; `stop_all` ends every server, also when the script that sources this one is
-# interrupted.
+# the process whose CPU time counts, and with[NAME], one that takes part beside it; `stop_all` ends every server, also when the
+# script that sources this one is interrupted.
 
 rivals=$PWD/target/rivals
 logs=$PWD/target/compare/logs
@@ -13,7 +13,7 @@ moongate_bin=${MOONGATE_BIN:-$PWD/target/release/moongate}
 floor_bin=${MOONGATE_FLOOR_BIN:-$PWD/target/release/examples/floor}
 unset MOONGATE_BIN MOONGATE_LOAD_BIN MOONGATE_FLOOR_BIN # which are no settings
 
-declare -A address=() pid=() process=() version=() options=() may_lose=()
+declare -A address=() pid=() with=() process=() version=() options=() may_lose=()
 # The control listener of the gateway that was started last.
 control=
 
@@ -32,7 +32,7 @@ stop_all() {
         kill -KILL "${process[$name]}" 2>/dev/null || true
         wait "${process[$name]}" 2>/dev/null || true
     done
-    address=() pid=() process=() version=() options=() may_lose=()
+    address=() pid=() with=() process=() version=() options=() may_lose=()
 }
 trap stop_all EXIT
 trap 'exit 130' INT
@@ -125,11 +125,23 @@ start_moongate() {
     version[$name]=$("$moongate_bin" --version 2>/dev/null | awk '{print $NF}')
 }
 
-# The echo server that tunnels lead to: on the tool's CPU, because it is no part of what is measured.
+# start_upstream NAME: the echo server that the tunnel of this name leads to, one for all; on the tool's CPU, because it is no
+# part of what is measured.
 start_upstream() {
-    if [[ -n ${process[upstream]:-} ]]; then return; fi
-    launch upstream "$client_cpu" "$floor_bin"
-    await upstream says_address upstream '^listening on (.*)'
+    if [[ -z ${process[upstream]:-} ]]; then
+        launch upstream "$client_cpu" "$floor_bin"
+        await upstream says_address upstream '^listening on (.*)' || return
+    fi
+    with[$1]=${pid[upstream]}
+}
+
+# keep_busy NAME: what runs on the tool's CPU whenever the tool does not, so that this CPU is never idle while NAME is measured.
+# CPUs that share a core slow each other down: a tool with more to do would make the server's own time look longer.
+keep_busy() {
+    if [[ -z ${process[busy]:-} ]]; then
+        launch busy "$client_cpu" chrt --idle 0 sh -c 'while :; do :; done'
+    fi
+    with[$1]=${pid[busy]}
 }
 
 # start NAME [SETTING=VALUE…]: settings are for the gateway alone.
@@ -139,8 +151,11 @@ start() {
     case $name in
     moongate) start_moongate moongate 1 "$@" ;;
     moongate-2) start_moongate moongate-2 2 "$@" ;;
+    moongate-uring | moongate-tokio-uring | moongate-epoll)
+        start_moongate "$name" 1 MOONGATE_DRIVER="${name#moongate-}" "$@"
+        ;;
     moongate-tunnel)
-        start_upstream &&
+        start_upstream moongate-tunnel &&
             start_moongate moongate-tunnel 1 MOONGATE_ROUTES="/* tunnel ${address[upstream]}" "$@"
         ;;
     floor) start_printing floor "$floor_bin" ;;
@@ -161,12 +176,13 @@ start() {
         options[nats]='--dialect nats'
         ;;
     nginx)
-        start_upstream &&
+        start_upstream nginx &&
             start_filled nginx "${address[upstream]}" nginx.conf "$rivals/nginx/run" -c @CONFIG@ -p @FOLDER@ &&
             count_worker nginx
         ;;
     haproxy)
-        start_upstream && start_filled haproxy "${address[upstream]}" haproxy.cfg "$rivals/haproxy/run" -db -f @CONFIG@
+        start_upstream haproxy &&
+            start_filled haproxy "${address[upstream]}" haproxy.cfg "$rivals/haproxy/run" -db -f @CONFIG@
         ;;
     *)
         echo "there is no server called $name" >&2
@@ -179,6 +195,7 @@ start() {
 variant() {
     local server=$2 extra="${options[$2]:-} ${3:-}"
     printf '\n[[variant]]\nname = "%s"\naddress = "%s"\npid = %s\n' "$1" "${address[$server]}" "${pid[$server]}"
+    if [[ -n ${with[$server]:-} ]]; then printf 'with = [%s]\n' "${with[$server]}"; fi
     if [[ -n ${version[$server]:-} ]]; then printf 'version = "%s"\n' "${version[$server]}"; fi
     if [[ -n ${extra// /} ]]; then printf 'options = "%s"\n' "$extra"; fi
     if [[ -n ${may_lose[$server]:-} ]]; then printf 'may-lose = true\n'; fi

@@ -86,6 +86,10 @@ pub(crate) struct Common {
     /// The server's process, for its CPU time and memory; by default the one that listens on the port here
     #[arg(long)]
     pub(crate) pid: Option<u32>,
+    /// A process that takes part, such as the upstream behind a tunnel: it is not counted among the others who disturb a
+    /// run, and its CPU time is reported beside the server's. May be given several times
+    #[arg(long, value_name = "PID")]
+    with: Vec<u32>,
     /// For how many seconds nothing may come while something is due, before it counts as lost
     #[arg(long, default_value_t = 5.0, value_parser = seconds)]
     patience: f64,
@@ -151,6 +155,8 @@ struct Speech {
 pub(crate) struct Job {
     pub(crate) spec: Spec,
     pub(crate) pid: Option<u32>,
+    /// Processes that take part beside the server.
+    pub(crate) with: Vec<u32>,
     pub(crate) patience: Duration,
     pub(crate) json: Option<PathBuf>,
     pub(crate) html: Option<PathBuf>,
@@ -180,8 +186,8 @@ impl Command {
         let processes = limits::processes(kind.links(), kind.publishers(), files)?;
         let spec = Spec { server, kind, threads: common.threads, processes };
         let patience = Duration::from_secs_f64(common.patience);
-        let Common { pid, json, html, server_version, .. } = common;
-        Ok(Some(Job { spec, pid, patience, json, html, server_version }))
+        let Common { pid, with, json, html, server_version, .. } = common;
+        Ok(Some(Job { spec, pid, with, patience, json, html, server_version }))
     }
 }
 
@@ -325,5 +331,11 @@ mod tests {
         assert_eq!(extent("fanout"), (None, Some(5 * SECOND)));
         assert_eq!(extent("fanout --count 7"), (Some(7), None));
         assert_eq!(extent("fanout --count 7 --duration 0.5"), (Some(7), Some(SECOND / 2)));
+    }
+
+    #[test]
+    fn several_may_take_part() {
+        assert_eq!(job("tunnel --with 7 --pid 3 --with 8").expect("a job").with, [7, 8]);
+        assert!(job("tunnel --with 7,8").is_err());
     }
 }

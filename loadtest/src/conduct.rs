@@ -58,13 +58,20 @@ pub(crate) struct Sized {
     pub(crate) footprint: Footprint,
 }
 
-/// Runs `spec` against the server in process `pid`. `patience`: how long nothing may happen while something is due.
-pub(crate) fn conduct(spec: &Spec, pid: Option<u32>, patience: Duration) -> Result<Outcome, String> {
+/// Runs `spec` against the server in process `pid`. `with`: processes that take part beside it. `patience`: how long nothing
+/// may happen while something is due.
+pub(crate) fn conduct(
+    spec: &Spec,
+    pid: Option<u32>,
+    with: &[u32],
+    patience: Duration,
+) -> Result<Outcome, String> {
+    let watch = Watch::new(pid).with(with)?;
     let mut footprints = Vec::new();
     footprints.extend(look(pid, When::Before, 0));
     let crew = Crew::start(spec).map_err(|error| format!("starting: {error}"))?;
     let timeline = Timeline::new(pid);
-    let mut run = Run { crew, spec, pid, patience, watch: Watch::new(pid), footprints, timeline };
+    let mut run = Run { crew, spec, pid, patience, watch, footprints, timeline };
     let played = run.play();
     run.crew.set_stage(Stage::Close);
     let failure = run.crew.control().failure().map(str::to_owned);

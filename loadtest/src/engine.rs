@@ -221,7 +221,7 @@ impl Engine {
         let turn = self.dials;
         self.dials += 1;
         let source = if self.began.is_none() {
-            limits::source(self.server.ip(), number, self.place.links)
+            limits::source(self.server.ip(), number, self.place.links + self.place.publishers)
         } else {
             // Ports of connections that ended stay taken for a while.
             limits::source(self.server.ip(), turn * self.place.threads + self.place.thread, u32::MAX)

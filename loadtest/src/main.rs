@@ -76,7 +76,7 @@ fn run(job: &Job) -> Result<ExitCode, String> {
     if !quiet {
         println!("{}; server {address} (pid {process})", output::plan(&job.spec));
     }
-    let outcome = conduct::conduct(&job.spec, pid, job.patience)?;
+    let outcome = conduct::conduct(&job.spec, pid, &job.with, job.patience)?;
     let document = Document::new(&job.spec, server, &outcome);
     if !quiet {
         print!("{}", output::lines(&document));

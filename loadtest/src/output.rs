@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::conduct::{Outcome, When};
 use crate::crew::Spec;
 use crate::document::{CpuPer, Distribution, Document, Note, NoteKind};
-use crate::host::{Counted, Growth};
+use crate::host::{Counted, Growth, Participant};
 
 /// Past this share of a core a thread of this tool is what limits the run.
 const BUSY: f64 = 0.9;
@@ -138,7 +138,12 @@ fn write_cpu(run: &Document, out: &mut String) -> std::fmt::Result {
         write!(out, "{total:.2} µs CPU per {unit} ({user:.2} user, {system:.2} system{softirq}), ")?;
     }
     let share = 100.0 * server.total() / run.cpu.seconds;
-    writeln!(out, "{share:.0} % of a core, on {}", cores(&server.cores))
+    writeln!(out, "{share:.0} % of a core, on {}", cores(&server.cores))?;
+    for Participant { pid, cpu } in &run.cpu.with {
+        let share = 100.0 * cpu.total() / run.cpu.seconds;
+        writeln!(out, "beside it  {share:.0} % of a core by process {pid}, which takes part")?;
+    }
+    Ok(())
 }
 
 fn write_memory(run: &Document, out: &mut String) -> std::fmt::Result {
@@ -253,6 +258,7 @@ mod tests {
                 seconds: 2.0,
                 server: Some(server),
                 own: Some(Cpu { user: 0.5, system: 0.5 }),
+                with: vec![Participant { pid: 77, cpu: Cpu { user: 0.2, system: 0.4 } }],
                 cores: vec![0, 1],
                 others: Some(0.0),
                 stolen: Some(0.0),
@@ -276,6 +282,7 @@ mod tests {
             "opened     100 connections in 0.50 s (200/s)",
             "delivered  100 of 100 (200/s)",
             "server     6.00 µs CPU per delivery (1.00 user, 4.00 system, 1.00 soft interrupts), 0 % of a core, on core 0",
+            "beside it  30 % of a core by process 77, which takes part",
             "1000 bytes RSS, 500 bytes PSS per connection (slope)",
             "this tool  50 % of a core, its busiest thread 0 %",
             "verified   nothing lost",

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from raw import authority
@@ -17,8 +18,12 @@ READY = re.compile(r'\bready\b.*?\blisten"?[=:]"?([^\s"]+)"?.*?\bcontrol"?[=:]"?
 # How long anything may take that has no time of its own: long enough for a busy machine with two cores.
 PATIENCE = 30.0
 
+# What drives the gateways under test, unless a test says so itself.
+DRIVER = os.environ.get("DRIVER") or "auto"
+
 # Quick to start and to stop; every test may say otherwise. Two shards, so that most topics have subscribers away from home.
 USUAL = {
+    "DRIVER": DRIVER,
     "LISTEN": "127.0.0.1:0",
     "CONTROL": "127.0.0.1:0",
     "SHARDS": "2",
@@ -64,10 +69,11 @@ def until(what: str, check, patience: float = PATIENCE):
 class Gateway:
     """One process. `listen` and `control` are (host, port); `stop` is called by the fixture that made it."""
 
-    def __init__(self, **settings: str | None):
+    def __init__(self, under: Sequence[str] = (), **settings: str | None):
+        """`under` is a command that runs the program under something."""
         # The kernel kills it should this process die first.
         self.process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", binary()],
+            ["setpriv", "--pdeathsig", "KILL", "--", *under, binary()],
             env=environment(USUAL | settings),
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -96,6 +102,16 @@ class Gateway:
     @property
     def log(self) -> str:
         return "\n".join(self.lines)
+
+    @property
+    def driver(self) -> str:
+        """What drives it, as it said at start."""
+        return self.says(r'\bdriver"?[=:]"([a-z-]+)"')[1]
+
+    @property
+    def files_each(self) -> int:
+        """How many open files a connection is."""
+        return 0 if self.driver == "uring" else 1
 
     @property
     def pid(self) -> int:

@@ -38,6 +38,8 @@ def test_k6_too_few_files_to_start_with():
 def test_k6_eighty_files_and_120_connections(start):
     """K6: the connections of the public listeners take no descriptors at all."""
     gateway = start()
+    if gateway.files_each:
+        pytest.skip("with this driver they do: test_drivers.py has what follows")
     resource.prlimit(gateway.pid, resource.RLIMIT_NOFILE, (80, 80))
     crowd = [open_websocket(gateway.listen, "/topics/files") for _ in range(120)]
     crowd[0].send(raw.frame(TEXT, b"all here?"))
@@ -55,9 +57,10 @@ def test_k6_no_file_is_left_for_the_control_listener(start):
     crowd = [Connection(gateway.control) for _ in range(40)]
     gateway.says("accepting on the control listener")
     check_at_rest(gateway, 2, 25)
-    with open_websocket(gateway.listen, "/topics/files") as connection:
-        connection.send(raw.frame(TEXT, b"unharmed"))
-        assert connection.frame() == (TEXT, b"unharmed")
+    if gateway.files_each == 0:
+        with open_websocket(gateway.listen, "/topics/files") as connection:
+            connection.send(raw.frame(TEXT, b"unharmed"))
+            assert connection.frame() == (TEXT, b"unharmed")
     for connection in crowd:
         connection.socket.close()
     check_all_came_home(gateway, 2 * 1024, files)

@@ -205,12 +205,3 @@ def test_json_logs_are_json(start):
     gateway = start(LOG_FORMAT="json")
     entries = [json.loads(line) for line in gateway.lines]
     assert any("ready" in json.dumps(entry) for entry in entries)
-
-
-def test_idle_connections_own_no_open_file(start):
-    gateway = start()
-    before = gateway.open_files()
-    clients = [open_websocket(gateway.listen, "/topics/idle") for _ in range(300)]
-    assert gateway.open_files() - before < 20
-    for client in clients:
-        client.socket.close()

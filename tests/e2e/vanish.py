@@ -32,7 +32,8 @@ def established(port: int) -> int:
 
 def main():
     set_loopback(True)
-    gateway = Gateway(TCP_USER_TIMEOUT="1s", PING_INTERVAL="300ms", PONG_TIMEOUT="1h", HEAD_TIMEOUT="10m", CLOSE_TIMEOUT="10m")
+    # Nobody here answers pings, so each WebSocket gets one: it must not come before the cable is pulled.
+    gateway = Gateway(TCP_USER_TIMEOUT="1s", PING_INTERVAL="5s", PONG_TIMEOUT="1h", HEAD_TIMEOUT="10m", CLOSE_TIMEOUT="10m")
     try:
         files = gateway.open_files()
         peers = [open_websocket(gateway.listen, "/topics/vanish") for _ in range(WEBSOCKETS)]

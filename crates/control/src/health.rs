@@ -7,7 +7,9 @@ use axum::extract::State as Shared;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use moongate_wire::refusal::Reason;
+use serde::Serialize;
 
+use crate::Driver;
 use crate::clerk::Request;
 use crate::problem::{Cause, Problem};
 use crate::rounds::{Census, SnapshotRequest};
@@ -17,9 +19,18 @@ use crate::state::State;
 /// to keep shards busy.
 const ANSWERED_AGE_MAX: Duration = Duration::from_millis(500);
 
-/// The process is up. Asks nobody, so that a slow shard is no reason to kill it.
-pub(crate) async fn healthz() -> Response {
-    json("{\"status\":\"ok\"}\n".to_owned())
+#[derive(Serialize)]
+struct Health<'a> {
+    status: &'a str,
+    driver: &'a str,
+    reason: &'a str,
+}
+
+/// The process is up, and what drives it. Asks nobody, so that a slow shard is no reason to kill it.
+pub(crate) async fn healthz(Shared(state): Shared<Arc<State>>) -> Response {
+    let Driver { name: driver, reason } = &state.config.driver;
+    let health = Health { status: "ok", driver, reason };
+    json(serde_json::to_string(&health).expect("text is always JSON") + "\n")
 }
 
 /// 200 while new connections are welcome: not draining, and every shard answers.

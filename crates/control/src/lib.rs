@@ -13,7 +13,7 @@
 //! | `POST /topics/<name>` | 200 `{"topic","epoch","offset"}` once the message has its place; the epoch is 16 hexadecimal digits in a string |
 //! | `GET /topics?limit=<n>&after=<name>` | 200, an array of `{"topic","subscribers","epoch","offset"}`, sorted bytewise by name; a `Link` field with `rel="next"` where there are more |
 //! | `GET /metrics` | 200, Prometheus' text format 0.0.4 |
-//! | `GET /healthz` | 200 as long as the thread runs |
+//! | `GET /healthz` | 200 `{"status":"ok","driver","reason"}` as long as the thread runs |
 //! | `GET /readyz` | 200 while not draining and every shard answers, else 503 with the reason |
 //!
 //! The thread runs also when there is no listener for it, because it coordinates the process's end: see
@@ -68,6 +68,17 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// Everything else that has a maximum.
     pub limits: Limits,
+    /// What drives the shards' sockets.
+    pub driver: Driver,
+}
+
+/// What drives the shards' sockets, to be shown by `/healthz` and `/metrics`.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    /// Its name.
+    pub name: &'static str,
+    /// Why it was chosen.
+    pub reason: String,
 }
 
 /// The maxima of the control thread, with what happens when they are reached.

@@ -38,6 +38,10 @@ fn own(state: &State, census: &[Option<Snapshot>]) -> Snapshot {
     let mut own = Snapshot::default();
     let version = [("version", env!("CARGO_PKG_VERSION"))];
     own.labelled(SampleKind::Gauge, "moongate_build_info", "Which build this is; always 1.", &version, 1.0);
+    let driver = &state.config.driver;
+    let labels = [("driver", driver.name), ("reason", driver.reason.as_str())];
+    let help = "What drives the shards' sockets, and why that one; always 1.";
+    own.labelled(SampleKind::Gauge, "moongate_driver_info", help, &labels, 1.0);
     own.labelled(
         SampleKind::Gauge,
         "moongate_uptime_seconds",

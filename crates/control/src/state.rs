@@ -98,7 +98,9 @@ mod tests {
 
     fn state(requests_max: usize) -> (State, mpsc::Receiver<Request>) {
         let limits = Limits { requests_max, ..Limits::default() };
-        State::new(Config { token: None, origins: vec![], hosts: vec![], message_bytes_max: 1, limits }, 1)
+        let driver = crate::Driver { name: "none", reason: String::new() };
+        let (token, origins, hosts) = (None, vec![], vec![]);
+        State::new(Config { token, origins, hosts, message_bytes_max: 1, limits, driver }, 1)
     }
 
     fn anything(reply: oneshot::Sender<crate::rounds::Census>) -> Request {

@@ -10,6 +10,7 @@ use crate::conn::Mode;
 use crate::core::{Core, Want};
 use crate::counts::End;
 use crate::enter::Asked;
+use crate::tunnel::Ending;
 
 /// How far leaving has come.
 #[derive(Default)]
@@ -117,7 +118,7 @@ impl Core {
             }
             Mode::Body(posting) => self.refuse_post(id, &posting.message, Reason::Draining.into()),
             Mode::Exchanging(exchanging) => self.give_up(id, exchanging, Reason::Draining),
-            Mode::Tunnel(tunnel) => self.end_tunnel(id, tunnel),
+            Mode::Tunnel(tunnel) => self.end_tunnel(id, tunnel, Ending::Drain),
             other => {
                 self.settle(id, other);
                 return self.dismiss(id, End::Drain, 1001, "the gateway is stopping; connect again");

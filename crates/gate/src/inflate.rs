@@ -230,3 +230,55 @@ fn waits_to_inflate(mode: &Mode) -> bool {
     let Mode::Speaking(Speaking { stalled: Some(stalled), .. }) = mode else { return false };
     stalled.message.is_some()
 }
+
+#[cfg(test)]
+mod tests {
+    use moongate_wire::deflate::{Deflater, WINDOW_BITS_MAX};
+    use moongate_wire::frame::{Opcode, encode_masked_compressed};
+
+    use crate::stage::Stage;
+
+    const JOIN: &str = "GET /topics/t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
+
+    /// A frame of a client with a message of so many bytes, compressed.
+    fn compressed(bytes: usize) -> Vec<u8> {
+        let (mut payload, mut frame) = (Vec::new(), Vec::new());
+        assert!(Deflater::default().deflate(&vec![0; bytes], WINDOW_BITS_MAX, &mut payload));
+        encode_masked_compressed(Opcode::Binary, true, [0; 4], &payload, &mut frame);
+        frame
+    }
+
+    /// K3, G10: two publishers wait for the inflater, and then for a listener who takes nothing. Of what each has sent, one
+    /// message takes up the window; those behind it stay as they came.
+    #[test]
+    fn what_comes_behind_an_inflated_message_waits_for_the_window() {
+        let mut stage = Stage::with("/topics/* topics", |config| {
+            config.policy.may_publish = true;
+            config.policy.message_bytes_max = 1 << 20;
+            config.memory_bytes_max = 1 << 24;
+            config.publish_window_bytes = 1000;
+        });
+        let plain = JOIN.replace("Sec-WebSocket-Extensions: permessage-deflate\r\n", "");
+        let [listener, one, two] = [&plain, JOIN, JOIN].map(|head| {
+            let client = stage.client();
+            stage.says(client, head);
+            client
+        });
+        stage.stall(listener);
+        // It is behind now, so what follows has no place yet.
+        stage.says(one, compressed(50_000));
+        for client in [one, two] {
+            let frames = [vec![compressed(600_000)], vec![compressed(2000); 5]].concat().concat();
+            stage.says(client, frames);
+        }
+        let inflated = |stage: &mut Stage| stage.sample("moongate_compression_messages_total", &["inflate"]);
+        assert_eq!(inflated(&mut stage), 3.0);
+        assert_eq!(stage.sample("moongate_deferred_bytes", &[]), 1_200_000.0);
+        assert!(stage.sample("moongate_inflate_waited_total", &[]) >= 2.0);
+        stage.go_on(listener);
+        assert_eq!(inflated(&mut stage), 13.0);
+        assert_eq!(stage.sample("moongate_deferred_bytes", &[]), 0.0);
+    }
+}

@@ -21,6 +21,8 @@ mod post;
 mod protocol;
 mod shard;
 mod speak;
+#[cfg(test)]
+mod stage;
 mod tunnel;
 mod wheel;
 

@@ -220,7 +220,10 @@ impl<D: Driver> Shard<D> {
         let mut due = std::mem::take(&mut self.due);
         self.core.busy |= self.core.wheel.advance(self.core.now, TIMERS_BUDGET, &mut due);
         for slot in due.drain(..) {
-            self.core.timer_fired(slot);
+            // One that fired before may have set this one anew: the two ends of a tunnel end together.
+            if !self.core.wheel.is_set(slot) {
+                self.core.timer_fired(slot);
+            }
         }
         self.due = due;
     }

@@ -15,7 +15,7 @@ mod figures;
 mod opening;
 mod parting;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod upstreams;
 
 use std::net::SocketAddr;
@@ -90,8 +90,20 @@ pub(crate) struct Tunnel {
     /// Whether its FIN has come: nothing more goes to the other end.
     pub(crate) ended: bool,
     pub(crate) fin: Fin,
-    /// When it last gave or took bytes, in milliseconds of the driver's time.
+    /// When both had switched, and when this end last gave or took bytes, in milliseconds of the driver's time.
+    pub(crate) began_millis: u32,
     pub(crate) moved_millis: u32,
+}
+
+/// Why the gateway ended a tunnel, rather than one of those who spoke through it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Ending {
+    /// Nothing moved for too long.
+    Idle,
+    /// It had lasted as long as it may.
+    Lifetime,
+    /// The gateway stops.
+    Drain,
 }
 
 /// Who is at this end.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::drivers;
 use crate::settings::{self, Loaded};
 use crate::start;
 
@@ -38,6 +39,8 @@ enum Verb {
         #[arg(long)]
         strict: bool,
     },
+    /// Show every driver: whether it can run here, why not, and what it lacks.
+    Drivers,
     /// Print docs/config.md.
     #[command(hide = true)]
     SettingsDoc,
@@ -48,6 +51,7 @@ pub(crate) fn main() -> ExitCode {
     match Cli::parse().verb.unwrap_or(Verb::Run) {
         Verb::Run => run(&settings::load(std::env::vars_os())),
         Verb::Check { strict } => check(&settings::load(std::env::vars_os()), strict),
+        Verb::Drivers => print(&drivers::table()),
         Verb::SettingsDoc => print(&settings::markdown()),
     }
 }

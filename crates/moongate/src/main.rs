@@ -1,6 +1,7 @@
 //! The gateway's binary: settings, allocator, thread start, and nothing else.
 
 mod cli;
+mod drivers;
 mod log;
 mod plan;
 mod rooms;

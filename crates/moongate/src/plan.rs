@@ -2,13 +2,20 @@
 
 use std::fmt;
 
-use moongate_sys::machine;
+use moongate_sys::{DriverKind, machine};
 
 use crate::settings::Settings;
 
 /// Slots that a shard keeps beyond its share of connections: for those that are only told that the gateway is full, and
 /// for those that are still closing.
 const SPARE_SLOTS: u32 = 256;
+
+/// Files that the process itself has open beside its shards' and their connections: the control thread's, above all its
+/// connections, standard streams, and some for what libraries open.
+const OWN_FILES: u64 = 320;
+
+/// Files that a shard has open beside its listeners and connections: rings, bells, an epoll.
+const SHARD_FILES: u64 = 8;
 
 /// How many direct descriptors a ring can have (`IORING_MAX_FIXED_FILES` in the kernel's `io_uring/rsrc.c`).
 const RING_SLOTS_MAX: u32 = 1 << 20;
@@ -42,7 +49,7 @@ pub(crate) struct Plan {
     pub(crate) cpus: Vec<Option<usize>>,
     /// Connections for each shard.
     pub(crate) connections_max: u32,
-    /// Direct descriptors for each shard.
+    /// Places for connections in each shard, those included that are only refused or still closing.
     pub(crate) slots: u32,
     /// Whether `connections_max` is less than the settings ask for, and by what limit.
     pub(crate) lowered_by: Option<Limit>,
@@ -59,8 +66,10 @@ pub(crate) struct Plan {
 /// What bounds the connections of a shard.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Limit {
-    /// The limit of open files.
+    /// The limit of open files, which holds for each ring's direct descriptors by itself.
     OpenFiles,
+    /// The limit of open files, where every connection is one: all shards share it.
+    SharedFiles,
     /// The kernel's own limit for one ring.
     Ring,
 }
@@ -72,6 +81,8 @@ pub(crate) enum TooSmall {
     Files {
         /// How many are allowed.
         files_max: u64,
+        /// How many are needed for anything else.
+        spare: u64,
     },
     /// A shard's share of the memory is less than one message.
     Memory {
@@ -85,9 +96,9 @@ pub(crate) enum TooSmall {
 impl fmt::Display for TooSmall {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TooSmall::Files { files_max } => write!(
+            TooSmall::Files { files_max, spare } => write!(
                 out,
-                "at most {files_max} files may be open, of which {SPARE_SLOTS} are kept to spare: raise the hard limit \
+                "at most {files_max} files may be open, of which {spare} are kept to spare: raise the hard limit \
                  (ulimit -Hn, LimitNOFILE= in systemd, --ulimit nofile= in Docker)"
             ),
             TooSmall::Memory { share, shards } => write!(
@@ -112,24 +123,20 @@ impl Machine {
 }
 
 impl Plan {
-    /// Divides `machine` as `settings` wish.
-    pub(crate) fn new(settings: &Settings, machine: &Machine) -> Result<Plan, TooSmall> {
+    /// Divides `machine` as `settings` wish, for shards with this driver.
+    pub(crate) fn new(settings: &Settings, machine: &Machine, driver: DriverKind) -> Result<Plan, TooSmall> {
         let shards = settings.shards.map_or(machine.parallelism, |shards| shards as usize).max(1);
         let pinned = settings.pin && shards <= machine.cpus.len();
         let cpus = (0..shards).map(|shard| pinned.then(|| machine.cpus[shard])).collect();
 
         let shards_count = u32::try_from(shards).unwrap_or(u32::MAX);
         let wanted = settings.connections_max.div_ceil(shards_count);
-        let files_max = u32::try_from(machine.files_max).unwrap_or(u32::MAX);
-        let (slots_max, limit) = match files_max < RING_SLOTS_MAX {
-            true => (files_max, Limit::OpenFiles),
-            false => (RING_SLOTS_MAX, Limit::Ring),
+        let room = if driver.opens_files() {
+            Room::of_files(settings, machine, shards as u64)?
+        } else {
+            Room::of_rings(machine)?
         };
-        let possible = slots_max.saturating_sub(SPARE_SLOTS);
-        if possible == 0 {
-            return Err(TooSmall::Files { files_max: machine.files_max });
-        }
-        let connections_max = wanted.min(possible);
+        let connections_max = wanted.min(room.connections);
 
         let memory = settings.memory_bytes_max.map_or(machine.memory_bytes / 2, |bytes| bytes as u64);
         let memory_bytes_max = memory / shards as u64;
@@ -139,8 +146,8 @@ impl Plan {
         Ok(Plan {
             cpus,
             connections_max,
-            slots: connections_max + SPARE_SLOTS,
-            lowered_by: (wanted > possible).then_some(limit),
+            slots: connections_max + room.spare,
+            lowered_by: (wanted > room.connections).then_some(room.limit),
             completion_entries: (settings.ring_entries * 8).min(COMPLETION_ENTRIES_MAX),
             memory_bytes_max,
             topics_max: settings.topics_max.div_ceil(shards_count) as usize,
@@ -159,6 +166,42 @@ impl Plan {
     }
 }
 
+/// How many connections a shard has room for.
+struct Room {
+    connections: u32,
+    /// Slots beyond those.
+    spare: u32,
+    /// What bounds them.
+    limit: Limit,
+}
+
+impl Room {
+    /// Where connections are direct descriptors: the limit of open files bounds each ring by itself.
+    fn of_rings(machine: &Machine) -> Result<Room, TooSmall> {
+        let files_max = u32::try_from(machine.files_max).unwrap_or(u32::MAX);
+        let (slots_max, limit) = match files_max < RING_SLOTS_MAX {
+            true => (files_max, Limit::OpenFiles),
+            false => (RING_SLOTS_MAX, Limit::Ring),
+        };
+        match slots_max.saturating_sub(SPARE_SLOTS) {
+            0 => Err(TooSmall::Files { files_max: machine.files_max, spare: SPARE_SLOTS.into() }),
+            connections => Ok(Room { connections, spare: SPARE_SLOTS, limit }),
+        }
+    }
+
+    /// Where connections are open files: all shards together, and whatever else is open, stay below the limit.
+    fn of_files(settings: &Settings, machine: &Machine, shards: u64) -> Result<Room, TooSmall> {
+        let own = OWN_FILES + shards * (SHARD_FILES + settings.listen.len() as u64);
+        let share = machine.files_max.saturating_sub(own) / shards;
+        let share = u32::try_from(share).unwrap_or(u32::MAX).min(RING_SLOTS_MAX);
+        let spare = SPARE_SLOTS.min(share / 2);
+        match share - spare {
+            0 => Err(TooSmall::Files { files_max: machine.files_max, spare: own }),
+            connections => Ok(Room { connections, spare, limit: Limit::SharedFiles }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,10 +210,17 @@ mod tests {
         Machine { cpus: Vec::new(), parallelism: 4, files_max: 20_000, memory_bytes: 8 << 30 };
 
     fn plan(change: impl FnOnce(&mut Settings, &mut Machine)) -> Result<Plan, TooSmall> {
+        plan_for(DriverKind::Uring, change)
+    }
+
+    fn plan_for(
+        driver: DriverKind,
+        change: impl FnOnce(&mut Settings, &mut Machine),
+    ) -> Result<Plan, TooSmall> {
         let (mut settings, mut machine) = (Settings::defaults(), MACHINE);
         machine.cpus = vec![2, 3, 5, 7];
         change(&mut settings, &mut machine);
-        Plan::new(&settings, &machine)
+        Plan::new(&settings, &machine, driver)
     }
 
     #[test]
@@ -213,6 +263,30 @@ mod tests {
         check(16_777_216, 2, u64::MAX, Some((1_048_320, Some(Limit::Ring))));
         check(100_000, 2, 257, Some((1, Some(Limit::OpenFiles))));
         check(100_000, 2, 256, None);
+    }
+
+    #[test]
+    fn connections_that_are_files_share_the_limit() {
+        let check = |connections: u32, shards: u32, files: u64, expect: Option<(u32, u32, bool)>| {
+            let plan = plan_for(DriverKind::Epoll, |settings, machine| {
+                (settings.connections_max, settings.shards) = (connections, Some(shards));
+                machine.files_max = files;
+            });
+            let found = plan.ok().map(|plan| {
+                let spare = plan.slots - plan.connections_max;
+                let files_needed = u64::from(shards * plan.slots) + OWN_FILES + u64::from(shards) * 9;
+                assert!(files_needed <= files, "{files_needed} of {files}");
+                (plan.connections_max, spare, plan.lowered_by == Some(Limit::SharedFiles))
+            });
+            assert_eq!(found, expect, "{connections} {shards} {files}");
+        };
+        check(100_000, 4, 1_000_000, Some((25_000, 256, false)));
+        check(100_000, 2, 20_000, Some((9_575, 256, true)));
+        // With few files half of a shard's share is kept to spare.
+        check(100_000, 2, 1024, Some((172, 171, true)));
+        check(100_000, 2, 340, Some((1, 0, true)));
+        check(100_000, 2, 339, None);
+        check(100_000, 2, 10, None);
     }
 
     #[test]

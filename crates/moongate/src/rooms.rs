@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{HistoryLimits, OutboxLimits, OutboxPolicy};
-use moongate_sys::{SocketOptions, UringConfig};
+use moongate_sys::{Choice, EpollConfig, SocketOptions, TokioUringConfig, UringConfig};
 use moongate_wire::decide::Policy;
 use moongate_wire::protocol::{Subprotocol, WAMP_ALIAS};
 use moongate_wire::route::Routes;
@@ -27,7 +27,7 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
 /// (`net.core.somaxconn`).
 const BACKLOG: u32 = 65_535;
 
-/// For the listening sockets.
+/// For the sockets that listen and those that connect.
 pub(crate) fn sockets(settings: &Settings) -> SocketOptions {
     SocketOptions {
         notsent_lowat: narrow(settings.send_unsent_bytes_max),
@@ -36,12 +36,36 @@ pub(crate) fn sockets(settings: &Settings) -> SocketOptions {
     }
 }
 
-/// For the ring of `shard`.
-pub(crate) fn ring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfig {
+/// For the driver of `shard` on tokio-uring.
+pub(crate) fn tokio_uring(settings: &Settings, plan: &Plan, shard: usize) -> TokioUringConfig {
+    TokioUringConfig {
+        ring_entries: settings.ring_entries,
+        completion_entries: plan.completion_entries,
+        recv_buffers: recv_buffers(settings),
+        recv_buffer_size: narrow(settings.recv_buffer_size),
+        slots: plan.slots,
+        cpu: plan.cpus[shard],
+        outbound: sockets(settings),
+    }
+}
+
+/// For the driver of `shard` on epoll.
+pub(crate) fn epoll(settings: &Settings, plan: &Plan, shard: usize) -> EpollConfig {
+    EpollConfig {
+        recv_buffers: recv_buffers(settings),
+        recv_buffer_size: narrow(settings.recv_buffer_size),
+        slots: plan.slots,
+        cpu: plan.cpus[shard],
+        outbound: sockets(settings),
+    }
+}
+
+/// For the driver of `shard` on io_uring.
+pub(crate) fn uring(settings: &Settings, plan: &Plan, shard: usize) -> UringConfig {
     UringConfig {
         ring_entries: settings.ring_entries,
         completion_entries: plan.completion_entries,
-        recv_buffers: u16::try_from(settings.recv_buffers).unwrap_or(u16::MAX),
+        recv_buffers: recv_buffers(settings),
         recv_buffer_size: narrow(settings.recv_buffer_size),
         slots: plan.slots,
         cpu: plan.cpus[shard],
@@ -123,14 +147,20 @@ fn subprotocols(settings: &Settings) -> Vec<Subprotocol> {
 }
 
 /// For the control thread.
-pub(crate) fn control(settings: &Settings) -> moongate_control::Config {
+pub(crate) fn control(settings: &Settings, choice: &Choice) -> moongate_control::Config {
     moongate_control::Config {
         token: settings.control_token.as_ref().map(Secret::reveal).map(str::to_owned),
         origins: settings.control_origins.clone(),
         hosts: settings.control_hosts.clone(),
         message_bytes_max: settings.message_bytes_max,
         limits: moongate_control::Limits::default(),
+        driver: moongate_control::Driver { name: choice.kind.name(), reason: choice.reason.clone() },
     }
+}
+
+/// The table of settings allows no more than a ring of buffers can have.
+fn recv_buffers(settings: &Settings) -> u16 {
+    u16::try_from(settings.recv_buffers).unwrap_or(u16::MAX)
 }
 
 /// Sizes whose kind in the table keeps them below 4 GiB.

@@ -15,7 +15,11 @@ use std::time::Duration;
 use moongate_control::{Control, ControlBell, Outcome};
 use moongate_gate::Shard;
 use moongate_hub::{Bell, HashKey, Mesh, ShardPort};
-use moongate_sys::{BindError, EventBell, Listener, SetupError, Uring, UringConfig, machine};
+use moongate_io::Driver;
+use moongate_sys::{
+    BindError, Choice, DriverKind, Epoll, EventBell, Listener, NoDriver, SetupError, TokioUring, Uring,
+    choose, machine,
+};
 use tracing::{error, info, warn};
 
 use crate::log;
@@ -68,16 +72,18 @@ fn die_with_any_thread() {
 fn serve(loaded: &Loaded) -> Result<Outcome, Failure> {
     let settings = &loaded.settings;
     say_settings(loaded);
+    let choice = choose(settings.driver).map_err(no_driver(settings))?;
+    say_choice(&choice);
     if let Err(error) = machine::keep_pages_small() {
         tracing::warn!(%error, "huge pages stay on: an idle connection costs more memory than it need");
     }
     let (files_before, files_max) =
         machine::raise_open_files().map_err(failed("raising the limit of open files"))?;
-    let probed = moongate_sys::probe().map_err(|missing| Failure(missing.to_string()))?;
     let machine = Machine::ask(files_max).map_err(failed("asking what the machine gives"))?;
-    let plan = Plan::new(settings, &machine).map_err(|too_small| Failure(too_small.to_string()))?;
+    let plan =
+        Plan::new(settings, &machine, choice.kind).map_err(|too_small| Failure(too_small.to_string()))?;
     info!(
-        kernel = probed.kernel,
+        kernel = machine::kernel_release(),
         cpus = machine.cpus.len(),
         open_files = files_max,
         open_files_before = files_before,
@@ -102,13 +108,14 @@ fn serve(loaded: &Loaded) -> Result<Outcome, Failure> {
     let key = HashKey::new(machine::random_key());
     let mesh = Mesh::new(dyn_bells, Arc::new(control_bell.clone()), plan.lane_entries, key);
     // From here on a signal waits until the gateway is ready, and then ends it properly.
-    let mut control = Control::new(rooms::control(settings), control_listener, mesh.control, control_bell)
-        .map_err(failed("the control thread"))?;
+    let mut control =
+        Control::new(rooms::control(settings, &choice), control_listener, mesh.control, control_bell)
+            .map_err(failed("the control thread"))?;
 
     let routes = Arc::new(settings.routes());
     let upstreams = control.watch(routes.names(), settings.upstream_refresh);
     let gate = rooms::gate(settings, &plan, &routes, upstreams);
-    let stopped = start_shards(settings, &plan, &gate, mesh.shards, listeners, bells)?;
+    let stopped = start_shards(settings, &plan, choice.kind, &gate, mesh.shards, listeners, bells)?;
     let listen = addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(",");
     info!(target: log::ALWAYS, %listen, control = %control_address, "ready");
     if routes.has_page() {
@@ -134,6 +141,23 @@ fn say_settings(loaded: &Loaded) {
     }
 }
 
+/// What to do besides what the driver's own reason says.
+fn no_driver(settings: &Settings) -> impl Fn(NoDriver) -> Failure {
+    let advice = match settings.driver {
+        Some(_) => "; or let MOONGATE_DRIVER=auto take another (`moongate drivers` shows which can run here)",
+        None => "",
+    };
+    move |error| Failure(format!("MOONGATE_DRIVER: {error}{advice}"))
+}
+
+/// Which driver it is, why, and what would bring a better one.
+fn say_choice(choice: &Choice) {
+    for (kind, missing) in &choice.passed_over {
+        warn!("the driver {kind} cannot run here: {missing}");
+    }
+    info!(driver = choice.kind.name(), reason = choice.reason, lacks = choice.kind.lacks(), "the driver");
+}
+
 fn say_plan(settings: &Settings, plan: &Plan) {
     info!(
         shards = plan.shards(),
@@ -157,6 +181,10 @@ fn say_plan(settings: &Settings, plan: &Plan) {
     let advice = match limit {
         Limit::OpenFiles => {
             "raise the hard limit of open files (ulimit -Hn, LimitNOFILE= in systemd) or MOONGATE_SHARDS"
+        }
+        Limit::SharedFiles => {
+            "raise the hard limit of open files (ulimit -Hn, LimitNOFILE= in systemd): with this driver every connection \
+             is one, and all shards share it"
         }
         Limit::Ring => "that is the kernel's limit for one ring; raise MOONGATE_SHARDS",
     };
@@ -224,6 +252,7 @@ fn kind_of(error: &BindError) -> Option<io::ErrorKind> {
 fn start_shards(
     settings: &Settings,
     plan: &Plan,
+    driver: DriverKind,
     gate: &moongate_gate::Config,
     ports: Vec<ShardPort>,
     listeners: Vec<Vec<Listener>>,
@@ -232,13 +261,22 @@ fn start_shards(
     let (built_by, built) = mpsc::channel();
     let (stopped_by, stopped) = mpsc::channel();
     for (number, ((port, listeners), bell)) in ports.into_iter().zip(listeners).zip(bells).enumerate() {
-        let ring = rooms::ring(settings, plan, number);
+        let uring = rooms::uring(settings, plan, number);
+        let tokio_uring = rooms::tokio_uring(settings, plan, number);
+        let epoll = rooms::epoll(settings, plan, number);
         let config = gate.clone();
         let (built_by, stopped_by) = (built_by.clone(), stopped_by.clone());
         thread::Builder::new()
             .name(format!("shard-{number}"))
             .spawn(move || {
-                run_shard(&ring, config, port, listeners, &bell, &built_by);
+                // The table of settings allows far fewer.
+                let count = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
+                let run = Run { listeners: count, config, port, built: built_by };
+                match driver {
+                    DriverKind::Uring => run.on(Uring::new(&uring, listeners, &bell)),
+                    DriverKind::TokioUring => run.on(TokioUring::new(&tokio_uring, listeners, &bell)),
+                    DriverKind::Epoll => run.on(Epoll::new(&epoll, listeners, &bell)),
+                }
                 // Whoever listened may have ended already; then nobody waits for this.
                 let _ = stopped_by.send(());
             })
@@ -252,27 +290,28 @@ fn start_shards(
     Ok(stopped)
 }
 
-/// The life of a shard's thread. The ring belongs to the thread that made it, so it is made here.
-fn run_shard(
-    ring: &UringConfig,
+/// The life of a shard's thread.
+struct Run {
+    listeners: u16,
     config: moongate_gate::Config,
     port: ShardPort,
-    listeners: Vec<Listener>,
-    bell: &EventBell,
-    built: &Sender<Result<(), SetupError>>,
-) {
-    // The table of settings allows far fewer.
-    let count = u16::try_from(listeners.len()).unwrap_or(u16::MAX);
-    let driver = match Uring::new(ring, listeners, bell) {
-        Ok(driver) => driver,
-        Err(error) => {
-            let _ = built.send(Err(error));
-            return;
+    built: Sender<Result<(), SetupError>>,
+}
+
+impl Run {
+    /// Runs the shard on `driver`, which was built on this thread because it belongs to it.
+    fn on<D: Driver>(self, driver: Result<D, SetupError>) {
+        match driver {
+            Ok(driver) => {
+                let mut shard = Shard::new(driver, self.listeners, self.config, self.port);
+                let _ = self.built.send(Ok(()));
+                shard.run();
+            }
+            Err(error) => {
+                let _ = self.built.send(Err(error));
+            }
         }
-    };
-    let mut shard = Shard::new(driver, count, config, port);
-    let _ = built.send(Ok(()));
-    shard.run();
+    }
 }
 
 /// After a drain every shard is told to stop and has nothing left to do.
@@ -296,7 +335,7 @@ mod tests {
         let mut settings = Settings::defaults();
         settings.listen = vec![address];
         let machine = Machine { cpus: vec![0], parallelism: 1, files_max: 1024, memory_bytes: 1 << 30 };
-        let plan = Plan::new(&settings, &machine).expect("enough files");
+        let plan = Plan::new(&settings, &machine, DriverKind::Uring).expect("enough files");
 
         let failure = listen(&settings, &plan).expect_err("somebody listens there").to_string();
         assert!(
@@ -331,7 +370,7 @@ mod tests {
         let mut settings = Settings::defaults();
         (settings.listen, settings.shards) = (listen_on.to_vec(), Some(3));
         let machine = Machine { cpus: vec![0], parallelism: 1, files_max: 1024, memory_bytes: 1 << 30 };
-        let plan = Plan::new(&settings, &machine).expect("enough files");
+        let plan = Plan::new(&settings, &machine, DriverKind::Uring).expect("enough files");
         let (addresses, by_shard) = listen(&settings, &plan).expect("free ports");
         assert_eq!(addresses.len(), 2);
         assert!(addresses.iter().all(|address| address.port() != 0));

@@ -20,6 +20,14 @@ const MAY_KNOW: [(&str, &[&str]); 12] = [
     ("loadtest", &["wire"]),
 ];
 
+/// Crates that must not know what drives them.
+const DRIVEN: [&str; 6] =
+    ["crates/gate", "crates/hub", "crates/io", "crates/wire", "crates/lane", "crates/control"];
+
+/// The words, in small letters, by which they would show that they do.
+const DRIVERS: [&str; 8] =
+    ["uring", "io_uring", "iouring", "tokio_uring", "tokiouring", "epoll", "driverkind", "moongate_sys"];
+
 /// Crates that may contain `unsafe`.
 const MAY_BE_UNSAFE: [&str; 2] = ["crates/sys", "crates/lane"];
 
@@ -69,6 +77,40 @@ fn crates_know_only_whom_they_may() {
         for name in known(&read(&root().join(&member).join("Cargo.toml"))) {
             assert!(allowed.contains(&name), "{member} must not depend on moongate-{name}");
         }
+    }
+}
+
+#[test]
+fn what_is_driven_does_not_know_by_what() {
+    for room in DRIVEN {
+        for path in files(&root().join(room), "rs") {
+            for (index, line) in read(&path).lines().enumerate() {
+                let name = names_a_driver(line);
+                assert!(name.is_none(), "{}:{}: knows of {name:?}", path.display(), index + 1);
+            }
+        }
+    }
+}
+
+/// The driver that a line names, in its comments too. Words like "during" name none.
+fn names_a_driver(line: &str) -> Option<&str> {
+    let mut words = line.split(|letter: char| !letter.is_alphanumeric() && letter != '_');
+    words.find(|word| DRIVERS.contains(&word.to_lowercase().as_str()))
+}
+
+#[test]
+fn a_driver_is_seen_by_its_name() {
+    for line in [
+        "if kind == DriverKind::Uring {",
+        "the io_uring",
+        "use moongate_sys::Epoll;",
+        "TokioUring",
+        "epoll(7)",
+    ] {
+        assert!(names_a_driver(line).is_some(), "{line}");
+    }
+    for line in ["during the tick", "measuring", "D: Driver", "driver.wait()"] {
+        assert_eq!(names_a_driver(line), None);
     }
 }
 

@@ -41,6 +41,11 @@ pub struct BindError {
 }
 
 impl BindError {
+    /// What the kernel said.
+    pub(crate) fn into_inner(self) -> io::Error {
+        self.error
+    }
+
     /// Whether somebody else listens there.
     pub fn is_in_use(&self) -> bool {
         self.error.kind() == io::ErrorKind::AddrInUse

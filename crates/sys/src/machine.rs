@@ -12,6 +12,12 @@ const CPU_WORDS: usize = 128;
 /// How many random numbers are fetched from the kernel at a time.
 const RANDOM_POOL: usize = 32;
 
+/// The kernel's release, as uname(2) tells it.
+pub fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".into(), |text| text.trim().into())
+}
+
 /// The CPUs the calling thread may run on, ascending; sched_getaffinity(2).
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     let mut set = [0_u64; CPU_WORDS];

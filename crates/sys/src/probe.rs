@@ -14,10 +14,11 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use crate::bell::EventBell;
 use crate::buffers::Buffers;
+use crate::machine::kernel_release;
 use crate::uring::connect::ANY_SLOT;
 use crate::uring::ring;
 
-/// The first kernel that has everything.
+/// The first kernel that has everything for the driver on io_uring itself.
 const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// How long one trial may take.
@@ -48,6 +49,23 @@ pub enum Feature {
     DirectClose,
     /// Reading an eventfd.
     Bell,
+    /// A ring without any flags.
+    PlainRing,
+    /// Accepting, reading and writing through it.
+    PlainOperations,
+    /// An epoll that watches a bell and listeners.
+    Epoll,
+}
+
+impl Feature {
+    /// The first kernel that has it, with all that its driver needs besides.
+    fn since(self) -> (u32, u32) {
+        match self {
+            Feature::Epoll => (2, 6),
+            Feature::PlainRing | Feature::PlainOperations => (5, 10),
+            _ => KERNEL_MIN,
+        }
+    }
 }
 
 impl fmt::Display for Feature {
@@ -64,15 +82,11 @@ impl fmt::Display for Feature {
             Feature::MoveIn => "moving a socket into a direct descriptor",
             Feature::DirectClose => "closing a direct descriptor",
             Feature::Bell => "reading an eventfd through the ring",
+            Feature::PlainRing => "an io_uring",
+            Feature::PlainOperations => "accepting, reading and writing through an io_uring",
+            Feature::Epoll => "an epoll",
         })
     }
-}
-
-/// What was found.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Probed {
-    /// The kernel's release, as uname(2) tells it.
-    pub kernel: String,
 }
 
 /// What is missing; its text says why and what to do.
@@ -100,13 +114,20 @@ impl Missing {
         self.feature
     }
 
+    /// What is missing and what the kernel says, without advice.
+    pub fn cause(&self) -> String {
+        let error = io::Error::from_raw_os_error(self.errno);
+        format!("the kernel does not give us {} ({error})", self.feature)
+    }
+
     /// Why, and what to do about it.
     fn advice(&self) -> String {
         const FILTER: &str = "a seccomp filter or security module forbids io_uring, as container runtimes do by \
             default: allow the calls io_uring_setup, io_uring_enter and io_uring_register for this container \
-            (Docker: --security-opt seccomp=<profile that allows them>)";
+            (Docker: --security-opt seccomp=packaging/seccomp/moongate.json, see docs/containers.md)";
         let kernel = &self.kernel;
-        let old = version(kernel).is_some_and(|version| version < KERNEL_MIN);
+        let (major, minor) = self.feature.since();
+        let old = version(kernel).is_some_and(|version| version < (major, minor));
         match (self.errno, self.disabled) {
             (libc::EPERM | libc::EACCES, Some(2)) => {
                 "kernel.io_uring_disabled is 2: run `sysctl -w kernel.io_uring_disabled=0`".into()
@@ -125,7 +146,11 @@ impl Missing {
                 (`ulimit -n`, systemd: LimitNOFILE=), or allow fewer connections"
                     .into()
             }
-            _ if old => format!("this kernel is {kernel}, and 6.1 or newer is needed"),
+            _ if old => format!("this kernel is {kernel}, and {major}.{minor} or newer is needed"),
+            // The switch is in every kernel from 6.6 on that has io_uring.
+            (libc::ENOSYS, None) if version(kernel).is_some_and(|version| version >= (6, 6)) => {
+                "this kernel seems to be built without io_uring: take one that has CONFIG_IO_URING".into()
+            }
             (libc::ENOSYS, _) => FILTER.into(),
             _ => format!("this kernel, {kernel}, should have it but refuses it"),
         }
@@ -134,22 +159,20 @@ impl Missing {
 
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let error = io::Error::from_raw_os_error(self.errno);
-        write!(f, "the kernel does not give us {} ({error}): {}", self.feature, self.advice())
+        write!(f, "{}: {}", self.cause(), self.advice())
     }
 }
 
 impl std::error::Error for Missing {}
 
 /// Tries everything that [`crate::Uring`] needs.
-pub fn probe() -> Result<Probed, Missing> {
+pub fn probe() -> Result<(), Missing> {
     // A ring belongs to its thread, and so does what it leaves behind.
     let trial = thread::Builder::new().name("probe".into()).spawn(try_everything);
     match trial {
-        Ok(thread) => thread.join().expect("a probe reports instead of panicking")?,
-        Err(error) => return Err(Missing::new(Feature::Ring, &error)),
+        Ok(thread) => thread.join().expect("a probe reports instead of panicking"),
+        Err(error) => Err(Missing::new(Feature::Ring, &error)),
     }
-    Ok(Probed { kernel: kernel_release() })
 }
 
 fn try_everything() -> Result<(), Missing> {
@@ -270,11 +293,6 @@ impl Trial {
     }
 }
 
-fn kernel_release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .map_or_else(|_| "unknown".into(), |text| text.trim().into())
-}
-
 /// The first two numbers of a release such as `6.18.4-arch1`.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
@@ -287,8 +305,8 @@ mod tests {
 
     #[test]
     fn n9_this_kernel_has_everything() {
-        let found = probe().unwrap_or_else(|missing| panic!("{missing}"));
-        assert!(version(&found.kernel) >= Some(KERNEL_MIN));
+        probe().unwrap_or_else(|missing| panic!("{missing}"));
+        assert!(version(&kernel_release()) >= Some(KERNEL_MIN));
     }
 
     #[test]
@@ -303,6 +321,8 @@ mod tests {
         check(libc::EPERM, Some(0), "6.8.0", "seccomp");
         check(libc::EPERM, None, "6.1.0", "seccomp");
         check(libc::ENOSYS, None, "6.1.0", "seccomp");
+        check(libc::ENOSYS, Some(0), "6.18.0", "seccomp");
+        check(libc::ENOSYS, None, "6.18.0", "CONFIG_IO_URING");
         check(libc::ENOSYS, None, "4.19.0-27-amd64", "this kernel is 4.19.0-27-amd64, and 6.1 or newer");
         check(libc::EINVAL, None, "5.15.0", "6.1 or newer");
         check(libc::EINVAL, Some(0), "6.18.0", "should have it");

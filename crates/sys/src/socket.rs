@@ -8,6 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use moongate_io::{ConnectFault, Remote};
+use rustix::io::Errno;
+
 /// After how much silence the kernel asks whether the peer's machine is still there, how often it asks again, and how
 /// often at most. It is what ends a tunnel that nobody speaks through and whose peer has lost power.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -57,6 +60,26 @@ pub(crate) fn connected_unix(path: &Path) -> io::Result<OwnedFd> {
     // SAFETY: fcntl(2) with F_SETFL takes no pointers. A new socket has no other status flag.
     check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, 0) })?;
     Ok(socket)
+}
+
+/// A socket on its way to `remote`, or there already. It does not wait; whether it is connected shows when it can be
+/// written to.
+pub(crate) fn begin_connect(remote: &Remote, options: &SocketOptions) -> io::Result<OwnedFd> {
+    let address = match remote {
+        Remote::Tcp(address) => *address,
+        Remote::Unix(path) => {
+            let socket = connected_unix(path)?;
+            rustix::io::ioctl_fionbio(&socket, true)?;
+            return Ok(socket);
+        }
+    };
+    let socket = tcp(address, options)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    match rustix::net::connect(&socket, &address) {
+        // EINTR: it goes on all the same (connect(2)).
+        Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn open(family: i32, flags: i32) -> io::Result<OwnedFd> {
@@ -143,5 +166,47 @@ impl Address {
 
     pub(crate) fn len(&self) -> libc::socklen_t {
         self.len
+    }
+}
+
+/// Why there is no connection, of the errors of socket(2), connect(2) and of the network.
+pub(crate) fn fault_of(errno: i32) -> ConnectFault {
+    match errno {
+        // EAGAIN is a Unix socket whose queue is full; EPROTOTYPE one that is no stream.
+        libc::ECONNREFUSED | libc::ECONNRESET | libc::EAGAIN | libc::EPROTOTYPE => ConnectFault::Refused,
+        libc::ETIMEDOUT => ConnectFault::TimedOut,
+        libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL => {
+            ConnectFault::NoRoom
+        }
+        libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => ConnectFault::NotFound,
+        libc::EACCES | libc::EPERM => ConnectFault::Denied,
+        libc::ECANCELED => ConnectFault::Cancelled,
+        // Our own mistakes.
+        libc::EBADF | libc::EFAULT | libc::ENOTSOCK | libc::EISCONN | libc::EALREADY => {
+            panic!("connect: {}", io::Error::from_raw_os_error(errno))
+        }
+        // ENETUNREACH, EHOSTUNREACH, EAFNOSUPPORT and whatever else the network has.
+        _ => ConnectFault::Unreachable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_error_has_a_meaning() {
+        let check = |errno, expect| assert_eq!(fault_of(errno), expect, "errno {errno}");
+        check(libc::ECONNREFUSED, ConnectFault::Refused);
+        check(libc::EAGAIN, ConnectFault::Refused);
+        check(libc::ETIMEDOUT, ConnectFault::TimedOut);
+        check(libc::EMFILE, ConnectFault::NoRoom);
+        check(libc::EADDRNOTAVAIL, ConnectFault::NoRoom);
+        check(libc::ENOENT, ConnectFault::NotFound);
+        check(libc::ENAMETOOLONG, ConnectFault::NotFound);
+        check(libc::EACCES, ConnectFault::Denied);
+        check(libc::ENETUNREACH, ConnectFault::Unreachable);
+        check(libc::EAFNOSUPPORT, ConnectFault::Unreachable);
+        check(libc::ECANCELED, ConnectFault::Cancelled);
     }
 }

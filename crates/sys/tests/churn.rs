@@ -6,18 +6,22 @@ use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use moongate_io::{Bytes, Chain, ConnId, Driver, Event, Inbound, ListenerId, Meter, Segment};
-use moongate_sys::{EventBell, SocketOptions, Uring, UringConfig, bind};
+use moongate_sys::{
+    Epoll, EpollConfig, EventBell, Listener, SocketOptions, TokioUring, TokioUringConfig, Uring, UringConfig,
+    bind,
+};
 
 const CLIENTS: usize = 4;
 const CONNECTIONS: usize = 20_000;
+const SLOTS: u32 = 600;
+const BUFFERS: u16 = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-static DONE: AtomicBool = AtomicBool::new(false);
 
 /// splitmix64: the same story in every run.
 struct Dice(u64);
@@ -79,25 +83,62 @@ fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// One after the other, for the same reason.
 #[test]
 fn n7_n12_nothing_is_left_of_twenty_thousand_connections() {
+    let bell = EventBell::new().unwrap();
+    survive(|listeners| {
+        let config =
+            UringConfig { slots: SLOTS, recv_buffers: BUFFERS, ring_entries: 128, ..UringConfig::default() };
+        Uring::new(&config, listeners, &bell).unwrap()
+    });
+    let tokio_uring = |listeners| {
+        let (ring_entries, completion_entries) = (128, 4096);
+        let config = TokioUringConfig {
+            ring_entries,
+            completion_entries,
+            recv_buffers: BUFFERS,
+            recv_buffer_size: 2048,
+            slots: SLOTS,
+            cpu: None,
+            outbound: SocketOptions::default(),
+        };
+        TokioUring::new(&config, listeners, &bell).unwrap()
+    };
+    // The first runtime leaves a pair of sockets for signals to the process, once.
+    drop(tokio_uring(Vec::new()));
+    survive(tokio_uring);
+    survive(|listeners| {
+        let config = EpollConfig {
+            slots: SLOTS,
+            recv_buffers: BUFFERS,
+            recv_buffer_size: 2048,
+            cpu: None,
+            outbound: SocketOptions::default(),
+        };
+        Epoll::new(&config, listeners, &bell).unwrap()
+    });
+}
+
+fn survive<D: Driver>(build: impl FnOnce(Vec<Listener>) -> D) {
     let before = open_files();
     let options =
         SocketOptions { notsent_lowat: 1 << 17, user_timeout: Duration::from_secs(30), backlog: 4096 };
     let (address, listeners) = bind("127.0.0.1:0".parse().unwrap(), 1, false, &options).unwrap();
-    let config = UringConfig { slots: 600, recv_buffers: 64, ring_entries: 128, ..UringConfig::default() };
-    let mut driver = Uring::new(&config, listeners, &EventBell::new().unwrap()).unwrap();
+    let mut driver = build(listeners);
     driver.listen(ListenerId(0));
     let listening = open_files();
 
     let clients: Vec<_> = (0..CLIENTS)
         .map(|seed| thread::spawn(move || come_and_go(address, seed as u64, CONNECTIONS / CLIENTS)))
         .collect();
+    let done = Arc::new(AtomicBool::new(false));
+    let tell = Arc::clone(&done);
     let watching = thread::spawn(move || {
         for client in clients {
             client.join().unwrap();
         }
-        DONE.store(true, Ordering::SeqCst);
+        tell.store(true, Ordering::SeqCst);
     });
 
     let mut dice = Dice(99);
@@ -153,8 +194,8 @@ fn n7_n12_nothing_is_left_of_twenty_thousand_connections() {
             }
         }
         most = most.max(here.len());
-        // Connections cost no descriptor of ours, so all that are open beyond the listening ones are the clients'.
-        if DONE.load(Ordering::SeqCst) {
+        // Who has gone silent would stay for ever.
+        if done.load(Ordering::SeqCst) {
             let silent: Vec<_> = here.drain().map(|(conn, _)| conn).collect();
             silent.into_iter().for_each(|conn| driver.close(conn));
         }
@@ -163,7 +204,7 @@ fn n7_n12_nothing_is_left_of_twenty_thousand_connections() {
     let counters = driver.counters();
     assert_eq!((accepted, closed), (CONNECTIONS, CONNECTIONS));
     assert_eq!(counters.slots_used, 0);
-    assert_eq!(counters.buffers_free, 64);
+    assert_eq!(counters.buffers_free, u64::from(BUFFERS));
     assert_eq!(counters.accept_errors, 0);
     assert!(most > 50, "{most} at once");
     assert_eq!(open_files(), listening);

@@ -5,14 +5,47 @@ use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use moongate_io::{ConnectFault, Driver, Event, Remote, Ticket};
-use moongate_sys::{EventBell, Uring, UringConfig};
+use moongate_sys::{
+    Epoll, EpollConfig, EventBell, SocketOptions, TokioUring, TokioUringConfig, Uring, UringConfig,
+};
 
 fn open_files() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
+/// One after the other, for the same reason.
 #[test]
 fn attempts_leave_no_files_behind() {
+    let bell = EventBell::new().unwrap();
+    let (slots, recv_buffers, recv_buffer_size, cpu) = (64, 16, 2048, None);
+    let outbound = SocketOptions::default();
+    check(|| {
+        let config = UringConfig { slots, recv_buffers, ..UringConfig::default() };
+        Uring::new(&config, Vec::new(), &bell).unwrap()
+    });
+    check(|| {
+        let outbound = outbound.clone();
+        let config = EpollConfig { slots, recv_buffers, recv_buffer_size, cpu, outbound };
+        Epoll::new(&config, Vec::new(), &bell).unwrap()
+    });
+    let tokio_uring = || {
+        let config = TokioUringConfig {
+            ring_entries: 64,
+            completion_entries: 256,
+            recv_buffers,
+            recv_buffer_size,
+            slots,
+            cpu,
+            outbound: outbound.clone(),
+        };
+        TokioUring::new(&config, Vec::new(), &bell).unwrap()
+    };
+    // The first runtime leaves a pair of sockets for signals to the process, once.
+    drop(tokio_uring());
+    check(tokio_uring);
+}
+
+fn check<D: Driver>(build: impl FnOnce() -> D) {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let remotes = [
@@ -20,9 +53,8 @@ fn attempts_leave_no_files_behind() {
         Remote::from(nobody),
         Remote::Unix("/nowhere/at/all".into()),
     ];
-    let config = UringConfig { slots: 64, recv_buffers: 16, ..UringConfig::default() };
     let before_driver = open_files();
-    let mut driver = Uring::new(&config, Vec::new(), &EventBell::new().unwrap()).unwrap();
+    let mut driver = build();
     let before = open_files();
     let mut events = Vec::new();
     for round in 0..40 {

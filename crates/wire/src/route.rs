@@ -71,6 +71,8 @@ pub struct Tunnel {
     pub answer_timeout: Duration,
     /// After how long without a byte either way a tunnel ends.
     pub idle_timeout: Duration,
+    /// How long after its 101 a tunnel ends, whatever moves; none if it may stay for ever (docs/protocol.md H17).
+    pub lifetime: Option<Duration>,
     /// The protocols that may be switched to, at least one (docs/protocol.md H18).
     pub(crate) protocols: Vec<Protocol>,
     /// What is taken off the front of the path; without a slash at its end.
@@ -221,6 +223,8 @@ impl Routes {
         ] {
             text.push_str(&format!(" {name}={}", parse::duration_text(span)));
         }
+        let lifetime = tunnel.lifetime.map_or(parse::NO_LIFETIME.to_owned(), parse::duration_text);
+        text.push_str(&format!(" lifetime={lifetime}"));
         text
     }
 

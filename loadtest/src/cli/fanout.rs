@@ -8,8 +8,9 @@ use crate::pattern::PUBLISHERS_MAX;
 use crate::scenario::fanout::{Churn, Options, Pace, Slow};
 use crate::scenario::{Kind, echo, mixed};
 
+/// What every fan-out takes.
 #[derive(Args)]
-pub(crate) struct FanoutArgs {
+struct Base {
     #[command(flatten)]
     common: Common,
     #[command(flatten)]
@@ -18,6 +19,12 @@ pub(crate) struct FanoutArgs {
     audience: Audience,
     #[command(flatten)]
     speech: Speech,
+}
+
+#[derive(Args)]
+pub(crate) struct FanoutArgs {
+    #[command(flatten)]
+    base: Base,
     /// Closed loop: messages on their way to their subscribers at a time, all publishers together
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     window: u64,
@@ -44,7 +51,7 @@ struct Audience {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     topics: u32,
     /// Publishers, each of which also hears its topic; as many as topics by default
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20_000))]
     publishers: Option<u32>,
 }
 
@@ -62,13 +69,7 @@ struct SlowShare {
 #[derive(Args)]
 pub(crate) struct ChurnArgs {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    address: Address,
-    #[command(flatten)]
-    audience: Audience,
-    #[command(flatten)]
-    speech: Speech,
+    base: Base,
     /// Messages per second, all publishers together; latency counts from the time a message was to be sent
     #[arg(long, default_value_t = 200.0, value_parser = rate)]
     rate: f64,
@@ -83,13 +84,7 @@ pub(crate) struct ChurnArgs {
 #[derive(Args)]
 pub(crate) struct SlowArgs {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    address: Address,
-    #[command(flatten)]
-    audience: Audience,
-    #[command(flatten)]
-    speech: Speech,
+    base: Base,
     /// Messages per second, all publishers together; latency counts from the time a message was to be sent
     #[arg(long, default_value_t = 500.0, value_parser = rate)]
     rate: f64,
@@ -104,13 +99,7 @@ pub(crate) struct SlowArgs {
 #[derive(Args)]
 pub(crate) struct EventsArgs {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    address: Address,
-    #[command(flatten)]
-    audience: Audience,
-    #[command(flatten)]
-    speech: Speech,
+    base: Base,
     /// Closed loop: messages on their way to their subscribers at a time, all publishers together
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     window: u64,
@@ -125,13 +114,7 @@ pub(crate) struct EventsArgs {
 #[derive(Args)]
 pub(crate) struct MixedArgs {
     #[command(flatten)]
-    common: Common,
-    #[command(flatten)]
-    address: Address,
-    #[command(flatten)]
-    audience: Audience,
-    #[command(flatten)]
-    speech: Speech,
+    base: Base,
     /// Messages per second, all publishers together; latency counts from the time a message was to be sent
     #[arg(long, default_value_t = 200.0, value_parser = rate)]
     rate: f64,
@@ -175,9 +158,10 @@ impl Form {
     }
 }
 
-impl Audience {
-    fn into_options(self, address: Address, speech: &Speech, form: Form) -> Result<Options, String> {
-        let Audience { subscribers, topics, publishers } = self;
+impl Base {
+    fn into_options(self, form: Form) -> Result<(Common, Options), String> {
+        let Base { common, address, audience, speech } = self;
+        let Audience { subscribers, topics, publishers } = audience;
         let publishers = publishers.unwrap_or(topics) + form.posters;
         if publishers > PUBLISHERS_MAX || publishers < topics {
             return Err(format!("{topics} topics with {publishers} publishers: each needs one"));
@@ -188,7 +172,7 @@ impl Audience {
                 "{subscribers} subscribers, of which {slow} are slow and {movers} leave: too many"
             ));
         }
-        Ok(Options {
+        let options = Options {
             subscribers,
             others: 0,
             publishers,
@@ -205,9 +189,12 @@ impl Audience {
             losses_allowed: form.losses_allowed,
             pace: form.pace,
             extent: speech.extent(),
-        })
+        };
+        Ok((common, options))
     }
+}
 
+impl Audience {
     fn slow(&self, share: f64, bytes_per_second: u64) -> Slow {
         Slow { subscribers: (f64::from(self.subscribers) * share).round() as u32, bytes_per_second }
     }
@@ -220,68 +207,68 @@ impl FanoutArgs {
             None if self.unbounded => Pace::Unbounded,
             None => Pace::Window(self.window),
         };
-        let slow = self.audience.slow(self.slow.slow_share, self.slow.slow_rate);
+        let slow = self.base.audience.slow(self.slow.slow_share, self.slow.slow_rate);
         let form = Form { slow, losses_allowed: self.losses_allowed, ..Form::plain(pace) };
-        let options = self.audience.into_options(self.address, &self.speech, form)?;
-        Ok((self.common, Kind::Fanout(options)))
+        let (common, options) = self.base.into_options(form)?;
+        Ok((common, Kind::Fanout(options)))
     }
 }
 
 impl ChurnArgs {
     pub(super) fn into_kind(self) -> Result<(Common, Kind), String> {
-        let subscribers = self.movers.unwrap_or(self.audience.subscribers / 2);
+        let subscribers = self.movers.unwrap_or(self.base.audience.subscribers / 2);
         let churn = Churn { subscribers, rate: self.moves };
         let form = Form { churn, ..Form::plain(Pace::Rate(self.rate)) };
-        let options = self.audience.into_options(self.address, &self.speech, form)?;
-        Ok((self.common, Kind::Churn(options)))
+        let (common, options) = self.base.into_options(form)?;
+        Ok((common, Kind::Churn(options)))
     }
 }
 
 impl SlowArgs {
     pub(super) fn into_kind(self) -> Result<(Common, Kind), String> {
-        let slow = self.audience.slow(self.share, self.slow_rate);
+        let slow = self.base.audience.slow(self.share, self.slow_rate);
         if slow.subscribers == 0 {
-            let (share, all) = (self.share, self.audience.subscribers);
+            let (share, all) = (self.share, self.base.audience.subscribers);
             return Err(format!("a share of {share} of {all} subscribers is nobody"));
         }
         let form = Form { slow, losses_allowed: true, ..Form::plain(Pace::Rate(self.rate)) };
-        let options = self.audience.into_options(self.address, &self.speech, form)?;
-        Ok((self.common, Kind::Slow(options)))
+        let (common, options) = self.base.into_options(form)?;
+        Ok((common, Kind::Slow(options)))
     }
 }
 
 impl EventsArgs {
     pub(super) fn into_kind(mut self) -> Result<(Common, Kind), String> {
-        if self.address.deflate {
+        if self.base.address.deflate {
             return Err("event streams are not compressed: --deflate is for WebSockets".to_owned());
         }
-        self.speech.text = !self.binary;
+        self.base.speech.text = !self.binary;
         let pace = self.rate.map_or(Pace::Window(self.window), Pace::Rate);
         let form = Form { streams: u32::MAX, ..Form::plain(pace) };
-        let options = self.audience.into_options(self.address, &self.speech, form)?;
-        Ok((self.common, Kind::Events(options)))
+        let (common, options) = self.base.into_options(form)?;
+        Ok((common, Kind::Events(options)))
     }
 }
 
 impl MixedArgs {
     pub(super) fn into_kind(self) -> Result<(Common, Kind), String> {
-        let quarter = self.audience.subscribers / 4;
+        let quarter = self.base.audience.subscribers / 4;
         let churn = Churn { subscribers: self.movers.unwrap_or(quarter), rate: self.moves };
         let (posters, streams) = (self.posters, self.streams.unwrap_or(quarter));
         let form = Form { posters, streams, churn, ..Form::plain(Pace::Rate(self.rate)) };
-        let mut fanout = self.audience.into_options(self.address, &self.speech, form)?;
+        let (common, mut fanout) = self.base.into_options(form)?;
         fanout.others = self.echoes;
         let echo = echo::Options {
             connections: self.echoes,
             depth: 1,
             rate: Some(self.echo_rate),
-            size: self.speech.size,
-            text: self.speech.text,
-            filling: self.speech.filling,
+            size: fanout.size,
+            text: fanout.text,
+            filling: fanout.filling,
             manner: Manner { tongue: Tongue::WebSocket, path: self.echo_path, lenient: false },
-            extent: self.speech.extent(),
+            extent: fanout.extent,
         };
-        Ok((self.common, Kind::Mixed(mixed::Options { fanout, echo })))
+        Ok((common, Kind::Mixed(mixed::Options { fanout, echo })))
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`order`] is fixed; a [`slice`] comes back as a document; [`figure`] says what is read from it, [`ratio`] what that
 //! comes to; [`result`] holds it all, and [`table`] tells it.
 
+mod bar;
 mod figure;
 mod order;
 mod plan;
@@ -38,6 +39,7 @@ const PLAN_HELP: &str = r#"A plan is a TOML file:
   name = "moongate"
   address = "127.0.0.1:8080"
   pid = 1234                     # by default the process that listens there
+  with = [1235]                  # processes that take part beside it
   version = "0.1.0"              # for the result
   options = "--threads 2"        # for every run; a text or a list
   may-lose = true                # its losses are counted, but no failure
@@ -49,7 +51,7 @@ const PLAN_HELP: &str = r#"A plan is a TOML file:
   variants = ["moongate", "floor"]            # by default all
   reference = "floor"
   options.floor = "--path /16/{topic}"        # more, for one server
-  bar = { variant = "moongate", at-most = 1.10 }   # the ratio to reach
+  bar = { variant = "moongate", at-most = 1.10 }   # the ratio to reach; or a list of such
 
 Figures: cpu, user, system, softirq (µs of the server for each unit of work), p50, p90, p99, p99.9, max (latency, µs), rate,
 opening, rss, pss, slab, tcp (bytes per connection), or a JSON pointer into the document of a run, such as /cpu/others.

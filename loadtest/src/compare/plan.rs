@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::bar::{Bar, none_one_or_many};
 use super::figure::Figure;
 
 /// What is to be compared.
@@ -36,6 +37,9 @@ pub(crate) struct Variant {
     pub(super) address: String,
     /// Its process; by default the one that listens there.
     pub(super) pid: Option<u32>,
+    /// Processes that take part beside it, such as the upstream behind a tunnel.
+    #[serde(default)]
+    with: Vec<u32>,
     /// What it calls itself.
     pub(super) version: Option<String>,
     /// Options for every scenario.
@@ -66,15 +70,8 @@ pub(crate) struct Measure {
     /// What is run instead, by variant: to compare one scenario with another.
     #[serde(default)]
     runs: BTreeMap<String, Words>,
-    pub(super) bar: Option<Bar>,
-}
-
-/// What is to be reached: a ratio to the reference.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(crate) struct Bar {
-    pub(crate) variant: String,
-    pub(crate) at_most: f64,
+    #[serde(default, deserialize_with = "none_one_or_many")]
+    pub(super) bar: Vec<Bar>,
 }
 
 /// Words of a command line: a list, or a text that spaces divide.
@@ -156,8 +153,8 @@ impl Plan {
                 self.variants_of(measure).iter().map(|variant| variant.name.as_str()).collect();
             let missing = |name: &str| format!("{name:?} is not among its variants");
             faults.extend(Some(self.reference_of(measure)).filter(|name| !taken.contains(name)).map(missing));
-            let bar = measure.bar.as_ref().map(|bar| bar.variant.as_str());
-            faults.extend(bar.filter(|name| !taken.contains(name)).map(missing));
+            let bars = measure.bar.iter().map(|bar| bar.variant.as_str());
+            faults.extend(bars.filter(|name| !taken.contains(name)).map(missing));
             faults.extend(measure.figures.iter().filter_map(|name| Figure::named(name).err()));
             if measure.figures.is_empty() {
                 faults.push("figures is empty: it says what is compared, such as [\"cpu\"]".to_owned());
@@ -200,7 +197,9 @@ impl Measure {
         words.push(variant.address.clone());
         words.extend(variant.options.list());
         words.extend(self.options.get(&variant.name).map(Words::list).unwrap_or_default());
-        words.extend(variant.pid.into_iter().flat_map(|pid| ["--pid".to_owned(), pid.to_string()]));
+        let processes = variant.pid.iter().map(|pid| ("--pid", pid));
+        let processes = processes.chain(variant.with.iter().map(|pid| ("--with", pid)));
+        words.extend(processes.flat_map(|(option, pid)| [option.to_owned(), pid.to_string()]));
         words
     }
 }
@@ -218,6 +217,7 @@ pub(super) mod tests {
         name = "moongate"
         address = "127.0.0.1:8080"
         pid = 42
+        with = [7, 8]
         version = "0.1.0"
 
         [[variant]]
@@ -243,6 +243,7 @@ pub(super) mod tests {
         variants = ["moongate", "rival"]
         reference = "rival"
         runs.rival = "tunnel --path /echo"
+        bar = [{ variant = "moongate", at-most = 0.9 }, { variant = "rival", at-most = 1 }]
     "#;
 
     #[test]
@@ -257,17 +258,22 @@ pub(super) mod tests {
         assert_eq!(
             commands(&plan.measure[0]),
             [
-                "fanout --subscribers 100 127.0.0.1:8080 --pid 42",
+                "fanout --subscribers 100 127.0.0.1:8080 --pid 42 --with 7 --with 8",
                 "fanout --subscribers 100 127.0.0.1:8081 --dialect raw --sends 1",
                 "fanout --subscribers 100 127.0.0.1:8082",
             ]
         );
         assert_eq!(
             commands(&plan.measure[1]),
-            ["echo --connections 64 127.0.0.1:8080 --pid 42", "tunnel --path /echo 127.0.0.1:8082"]
+            [
+                "echo --connections 64 127.0.0.1:8080 --pid 42 --with 7 --with 8",
+                "tunnel --path /echo 127.0.0.1:8082",
+            ]
         );
         let references: Vec<_> = plan.measure.iter().map(|measure| plan.reference_of(measure)).collect();
         assert_eq!(references, ["floor", "rival"]);
+        let bars: Vec<_> = plan.measure.iter().map(|measure| measure.bar.len()).collect();
+        assert_eq!(bars, [1, 2]);
     }
 
     #[test]
@@ -284,6 +290,12 @@ pub(super) mod tests {
                 "\"floor\" is not among its variants",
             ),
             ("a bar", "{ variant = \"moongate\"", "{ variant = \"x\"", "\"x\" is not among its variants"),
+            (
+                "one of the bars",
+                "{ variant = \"rival\"",
+                "{ variant = \"floor\"",
+                "\"floor\" is not among its",
+            ),
             ("a figure", "\"p99\"", "\"p98\"", "there is no figure \"p98\""),
             ("no figure", "\"cpu\", \"p99\"", "", "figures is empty"),
             ("no run", "\"fanout --subscribers 100\"", "\"\"", "run is empty"),
@@ -294,5 +306,7 @@ pub(super) mod tests {
         }
         let typo = Plan::parse(&PLAN.replace("rounds", "round")).expect_err("no such field");
         assert!(typo.contains("round"), "{typo}");
+        let typo = Plan::parse(&PLAN.replace("at-most", "most")).expect_err("no such field");
+        assert!(typo.contains("most"), "{typo}");
     }
 }

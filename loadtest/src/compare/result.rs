@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
+use super::bar::{Bar, none_one_or_many};
 use super::figure::Figure;
-use super::plan::{Bar, Measure, Plan, Variant};
+use super::plan::{Measure, Plan, Variant};
 use super::ratio::{Spread, ratios};
 use super::slice::Slice;
 use crate::document::{Distribution, Document, NoteKind, Origin, Server};
@@ -35,7 +36,8 @@ pub(crate) struct Measured {
     pub(crate) rounds: u32,
     pub(crate) variants: Vec<Taken>,
     pub(crate) figures: Vec<Compared>,
-    pub(crate) bar: Option<Reached>,
+    #[serde(deserialize_with = "none_one_or_many")]
+    pub(crate) bar: Vec<Reached>,
 }
 
 /// What was taken of a variant.
@@ -120,7 +122,7 @@ impl Comparison {
             return Verdict::Failed;
         }
         let wrong = |variant: &Taken| !variant.may_lose && variant.slices.iter().any(|slice| !slice.right);
-        let missed = |measure: &Measured| measure.bar.as_ref().is_some_and(|bar| !bar.reached);
+        let missed = |measure: &Measured| measure.bar.iter().any(|bar| !bar.reached);
         if variants().any(wrong) || self.measures.iter().any(missed) {
             return Verdict::Wrong;
         }
@@ -156,7 +158,7 @@ pub(super) fn measured(
             variants: valued(&taken, index, reference, plan.rounds),
         })
         .collect();
-    let bar = measure.bar.as_ref().map(|bar| reached(bar, &compared));
+    let bar = measure.bar.iter().map(|bar| reached(bar, &compared)).collect();
     let (name, reference) = (measure.name.clone(), reference.to_owned());
     Measured { name, reference, rounds: plan.rounds, variants: taken, figures: compared, bar }
 }
@@ -271,7 +273,7 @@ pub(crate) mod tests {
         assert!(close(ratio(0).median, 1.075) && close(ratio(0).min, 1.05) && close(ratio(0).max, 1.1));
         assert!(close(ratio(1).median, 1.0) && close(ratio(1).max, 1.0));
         assert!(close(cpu.variants[0].value.expect("it was measured").median, 6.5));
-        let bar = measure.bar.as_ref().expect("there is one");
+        let [bar] = &measure.bar[..] else { panic!("there is one") };
         assert!(bar.reached && bar.ratio.is_some_and(|ratio| close(ratio, 1.075)));
         let of = |variant: &Taken| {
             let flags = variant.slices.iter().map(|slice| (slice.round, slice.repeated, slice.right));
@@ -290,7 +292,7 @@ pub(crate) mod tests {
         wrong.measures[0].variants[0].slices[1].right = false;
         assert!(matches!(wrong.verdict(), Verdict::Wrong));
         let mut missed = complete(false);
-        missed.measures[0].bar.as_mut().expect("there is one").reached = false;
+        missed.measures[0].bar[0].reached = false;
         assert!(matches!(missed.verdict(), Verdict::Wrong));
     }
 

@@ -31,10 +31,12 @@ fn write_lines(measure: &Measured, out: &mut String) -> std::fmt::Result {
             writeln!(out, "  NOTE {}: {remark}", variant.name)?;
         }
     }
-    let Some(Reached { bar, ratio, reached }) = bar else { return Ok(()) };
-    let ratio = ratio.map_or("not measured".to_owned(), |ratio| format!("{ratio:.3}"));
-    let verdict = if *reached { "reached" } else { "MISSED" };
-    writeln!(out, "  bar: {} at most {:.2} × {reference}: {ratio}, {verdict}", bar.variant, bar.at_most)
+    for Reached { bar, ratio, reached } in bar {
+        let ratio = ratio.map_or("not measured".to_owned(), |ratio| format!("{ratio:.3}"));
+        let verdict = if *reached { "reached" } else { "MISSED" };
+        writeln!(out, "  bar: {} at most {:.2} × {reference}: {ratio}, {verdict}", bar.variant, bar.at_most)?;
+    }
+    Ok(())
 }
 
 /// The head and the lines of a figure.

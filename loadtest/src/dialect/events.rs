@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use base64_simd::STANDARD;
 
 use super::answer::Head;
+use super::request::Request;
 use super::{Desk, Ear, Format, Heard, Mouth, Step};
 
 /// How long an event, or a chunk, may be.
@@ -17,26 +18,7 @@ const CHUNK_LINE_BYTES_MAX: usize = 64;
 
 pub(super) fn begin(target: &str, host: SocketAddr) -> (Box<dyn Ear>, Box<dyn Mouth>) {
     let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nAccept: text/event-stream\r\n\r\n");
-    (Box::new(Hearing::default()), Box::new(Speaking { request: request.into_bytes() }))
-}
-
-struct Speaking {
-    /// Gone once it was sent.
-    request: Vec<u8>,
-}
-
-impl Mouth for Speaking {
-    fn ask(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut std::mem::take(&mut self.request));
-    }
-
-    fn say(&mut self, _: Format, _: &[u8], _: &mut Vec<u8>) {
-        unreachable!("no scenario speaks on a link that can only listen");
-    }
-
-    fn bid_farewell(&mut self, _: &mut Vec<u8>) -> bool {
-        false
-    }
+    (Box::new(Hearing::default()), Box::new(Request(request.into_bytes())))
 }
 
 /// How far a link has come.

@@ -8,6 +8,7 @@ mod answer;
 mod events;
 mod nats;
 mod post;
+mod request;
 mod websocket;
 
 use std::net::SocketAddr;

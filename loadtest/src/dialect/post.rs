@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use super::answer::Head;
+use super::request::Request;
 use super::{Desk, Ear, Format, Heard, Mouth, Step};
 
 pub(super) fn begin(
@@ -22,26 +23,7 @@ pub(super) fn begin(
          Connection: close\r\n\r\n"
     );
     let request = [head.as_bytes(), body].concat();
-    (Box::new(Hearing { answered: false }), Box::new(Speaking { request }))
-}
-
-struct Speaking {
-    /// Gone once it was sent.
-    request: Vec<u8>,
-}
-
-impl Mouth for Speaking {
-    fn ask(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut std::mem::take(&mut self.request));
-    }
-
-    fn say(&mut self, _: Format, _: &[u8], _: &mut Vec<u8>) {
-        unreachable!("all was said with the request");
-    }
-
-    fn bid_farewell(&mut self, _: &mut Vec<u8>) -> bool {
-        false
-    }
+    (Box::new(Hearing { answered: false }), Box::new(Request(request)))
 }
 
 struct Hearing {

@@ -1,4 +1,5 @@
-//! CPU time: what the server took, what this tool took, and what others did on the same cores meanwhile.
+//! CPU time: what the server took, what this tool and whoever else takes part took, and what others did on the same cores
+//! meanwhile.
 //!
 //! A process's time comes from the `schedstat` of its threads, in nanoseconds; how it divides into user and system is only
 //! known in clock ticks, from its `stat`. Where a thread has ended in between, its nanoseconds went with it, and the ticks
@@ -67,6 +68,14 @@ impl ServerUsage {
     }
 }
 
+/// What a process computed that takes part beside the server, such as the upstream behind a tunnel.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub(crate) struct Participant {
+    pub(crate) pid: u32,
+    #[serde(flatten)]
+    pub(crate) cpu: Cpu,
+}
+
 /// Who computed what between two readings, in seconds.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Usage {
@@ -75,7 +84,10 @@ pub(crate) struct Usage {
     pub(crate) server: Option<ServerUsage>,
     /// This tool, all its processes.
     pub(crate) own: Option<Cpu>,
-    /// The cores on which the server and this tool may run.
+    /// Those that take part beside them, as far as they live.
+    #[serde(default)]
+    pub(crate) with: Vec<Participant>,
+    /// The cores on which all of these may run.
     pub(crate) cores: Vec<u32>,
     /// Whoever else was on those cores.
     pub(crate) others: Option<f64>,
@@ -86,6 +98,8 @@ pub(crate) struct Usage {
 /// Whom to watch.
 pub(crate) struct Watch {
     server: Option<u32>,
+    /// Processes that take part beside it and this tool.
+    with: Vec<u32>,
     /// The core and the process of each `ksoftirqd`.
     softirqs: Vec<(u32, u32)>,
 }
@@ -96,6 +110,7 @@ pub(crate) struct Reading {
     at: Instant,
     server: Option<Process>,
     own: Option<Vec<Process>>,
+    with: BTreeMap<u32, Process>,
     /// Nanoseconds of each core's `ksoftirqd`.
     softirqs: BTreeMap<u32, u64>,
     cores: BTreeMap<u32, Core>,
@@ -121,7 +136,22 @@ impl Watch {
             let name = fs::read_to_string(entry.path().join("comm")).ok()?;
             Some((name.trim_end().strip_prefix("ksoftirqd/")?.parse().ok()?, pid))
         });
-        Watch { server, softirqs: names.collect() }
+        Watch { server, with: Vec::new(), softirqs: names.collect() }
+    }
+
+    /// Watches `processes` too, which take part beside the server and this tool. Fails if one of them is not there, or is
+    /// the server.
+    pub(crate) fn with(self, processes: &[u32]) -> Result<Watch, String> {
+        for pid in processes {
+            // Its time would be counted twice, and hide that much of others'.
+            if self.server == Some(*pid) {
+                return Err(format!("--with {pid} is the server itself: it names those beside it"));
+            }
+            if Process::read(*pid).is_none() {
+                return Err(format!("--with {pid}: there is no such process on this machine"));
+            }
+        }
+        Ok(Watch { with: processes.to_vec(), ..self })
     }
 
     /// Reads what was computed so far; `own`: the processes of this tool.
@@ -132,6 +162,7 @@ impl Watch {
             softirqs: softirqs.collect(),
             server: self.server.and_then(Process::read),
             own: own.iter().map(|pid| Process::read(*pid)).collect(),
+            with: self.with.iter().filter_map(|pid| Some((*pid, Process::read(*pid)?))).collect(),
             cores: read("/proc/stat".to_owned()).map(|text| procfs::cores(&text)).unwrap_or_default(),
             ticks_per_second: rustix::param::clock_ticks_per_second(),
             at: Instant::now(),
@@ -219,14 +250,24 @@ impl Reading {
             let softirq = self.softirqs_since(earlier, &cores);
             ServerUsage { cpu, softirq, cores: cores.into_iter().collect(), cores_shared, counted }
         });
-        let all: BTreeSet<u32> = self.server.iter().flat_map(Process::may_use).chain(own_cores).collect();
+        let with: Vec<Participant> = self
+            .with
+            .iter()
+            .filter_map(|(pid, now)| {
+                let cpu = now.since(earlier.with.get(pid)?, per_second).0;
+                Some(Participant { pid: *pid, cpu })
+            })
+            .collect();
+        let beside = self.server.iter().chain(self.with.values());
+        let all: BTreeSet<u32> = beside.flat_map(Process::may_use).chain(own_cores).collect();
         let (busy, stolen) = self.busy_since(earlier, &all, seconds).unzip();
         let known = own.map_or(0.0, Cpu::total)
             + server.as_ref().map_or(0.0, |server| server.cpu.total())
+            + with.iter().map(|participant| participant.cpu.total()).sum::<f64>()
             + self.softirqs_since(earlier, &all).unwrap_or(0.0);
         // Without the server's process, what it did looks like others'.
         let others = busy.filter(|_| server.is_some()).map(|busy: f64| (busy - known).max(0.0));
-        Usage { seconds, server, own, cores: all.into_iter().collect(), others, stolen }
+        Usage { seconds, server, own, with, cores: all.into_iter().collect(), others, stolen }
     }
 
     fn softirqs_since(&self, earlier: &Reading, cores: &BTreeSet<u32>) -> Option<f64> {
@@ -263,6 +304,7 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::parent_id;
     use std::time::Duration;
 
     use super::*;
@@ -321,6 +363,7 @@ mod tests {
             at: at + Duration::from_secs(seconds),
             server: Some(process(0, server / 10_000_000, &[(1, server, &[0])])),
             own: Some(vec![process(own / 10_000_000, 0, &[(2, own, &[1])])]),
+            with: BTreeMap::new(),
             softirqs: (0..).zip(softirqs).collect(),
             cores: [(0, idle[0]), (1, idle[1]), (2, 0)]
                 .map(|(core, idle)| (core, Core { idle, stolen: 10 * seconds }))
@@ -354,6 +397,24 @@ mod tests {
     }
 
     #[test]
+    fn who_takes_part_is_none_of_the_others() {
+        let (mut before, mut now) = readings([60, 10]);
+        // It took 0.2 s of what others had on core 1, and the 1.8 s in which core 2 was busy, where it may run as well.
+        for (reading, took) in [(&mut before, 0), (&mut now, SECOND * 2)] {
+            reading.softirqs.insert(2, SECOND);
+            reading.with.insert(77, process(took / 10_000_000, 0, &[(77, took, &[1, 2])]));
+        }
+        // One that came later, or has gone, is not known.
+        now.with.insert(78, process(1, 0, &[(78, 10_000_000, &[1])]));
+        let usage = now.since(&before);
+        let [participant] = &usage.with[..] else { panic!("one was there all along: {usage:?}") };
+        assert!(participant.pid == 77 && close(participant.cpu.total(), 2.0), "{participant:?}");
+        assert_eq!(usage.cores, [0, 1, 2]);
+        assert!(usage.others.is_some_and(|others| close(others, 0.4)), "{usage:?}");
+        assert!(usage.server.is_some_and(|server| close(server.total(), 0.6)));
+    }
+
+    #[test]
     fn cores_that_this_tool_uses_too_are_shared() {
         let (mut before, mut now) = readings([120, 10]);
         for reading in [&mut before, &mut now] {
@@ -366,10 +427,21 @@ mod tests {
 
     #[test]
     fn this_process_can_be_watched() {
-        let watch = Watch::new(Some(std::process::id()));
+        let watch = Watch::new(Some(std::process::id())).with(&[parent_id()]).expect("both live");
         let before = watch.read(&[]);
         let usage = watch.read(&[]).since(&before);
         let server = usage.server.expect("our own");
         assert!(!server.cores.is_empty() && usage.others.is_some(), "{server:?}");
+        assert_eq!(usage.with.len(), 1);
+    }
+
+    #[test]
+    fn who_is_not_there_or_not_beside_cannot_take_part() {
+        // More than the kernel gives out (proc(5), pid_max).
+        for (pid, why) in [(u32::MAX, "no such process"), (std::process::id(), "the server itself")] {
+            let refused =
+                Watch::new(Some(std::process::id())).with(&[parent_id(), pid]).err().expect("refused");
+            assert!(refused.contains(&format!("--with {pid}")) && refused.contains(why), "{refused}");
+        }
     }
 }

@@ -6,7 +6,7 @@ mod find;
 mod memory;
 mod procfs;
 
-pub(crate) use cpu::{Counted, Reading, Usage, Watch};
+pub(crate) use cpu::{Counted, Participant, Reading, Usage, Watch};
 #[cfg(test)]
 pub(crate) use cpu::{Cpu, ServerUsage};
 pub(crate) use facts::{Machine, Program};

@@ -64,7 +64,7 @@ fn tell_measure(page: &mut Page, measure: &Measured, colours: &[String]) {
     if let Some(first) = measure.variants.iter().find(|variant| !variant.summary.is_empty()) {
         page.soft(&format!("{}. {} rounds.", first.summary, measure.rounds));
     }
-    if let Some(bar) = &measure.bar {
+    for bar in &measure.bar {
         let what = format!("{} at most {:.2} × {}", bar.bar.variant, bar.bar.at_most, measure.reference);
         let found = bar.ratio.map_or("not measured".to_owned(), |ratio| format!("{ratio:.3}"));
         let verdict = if bar.reached { "reached" } else { "missed" };

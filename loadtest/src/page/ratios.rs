@@ -48,7 +48,7 @@ pub(super) fn chart(comparison: &Comparison, colours: &[String]) -> Option<Strin
         svg.text((left - 10.0, middle - 2.0), Anchor::End, "label", &fit(&measure.name, left - 14.0));
         let beside = fit(&beside(measure), left - 14.0);
         svg.text((left - 10.0, middle + 12.0), Anchor::End, "unit", &beside);
-        if let Some(bar) = &measure.bar {
+        for bar in &measure.bar {
             let place = x.place(bar.bar.at_most);
             svg.line((place, middle - 15.0), (place, middle + 15.0), "bar");
         }

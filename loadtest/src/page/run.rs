@@ -5,7 +5,7 @@ use super::{bars, percentiles, timeline};
 use crate::compare::digits;
 use crate::conduct::When;
 use crate::document::{CpuPer, Distribution, Document, NoteKind};
-use crate::host::Growth;
+use crate::host::{Growth, Participant};
 use crate::output::{cores, size, span};
 
 /// Adds all that is told of `run`.
@@ -173,6 +173,10 @@ fn settings(page: &mut Page, run: &Document) {
     let cpu = &run.cpu;
     let share = |seconds: f64| format!("{:.0} % of a core", 100.0 * seconds / cpu.seconds);
     facts.extend(cpu.own.map(|own| ("this tool took", share(own.total()))));
+    let took = |with: &Participant| {
+        ("beside the server", format!("process {}: {}", with.pid, share(with.cpu.total())))
+    };
+    facts.extend(cpu.with.iter().map(took));
     let others = cpu.others.map(|others| format!("{} on {}", share(others), cores(&cpu.cores)));
     facts.extend(others.map(|others| ("others took", others)));
     page.facts(&facts);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Place, Scenario, Scene, Turn};
+use super::{End, Place, Scenario, Scene, Turn, heard_what_nobody_said};
 use crate::clock::{self, SECOND};
 use crate::control::{Control, Progress, Stage};
 use crate::dialect::{Format, Manner, Opening};
@@ -270,9 +270,7 @@ impl Scenario for Kill {
     }
 
     fn hear(&mut self, link: u32, _: Format, _: &[u8], scene: &mut Scene<'_>) {
-        let number = self.place.number(link);
-        scene.part.faults.corrupted += 1;
-        scene.part.faults.name(|| format!("corrupted: connection {number} heard what nobody said"));
+        heard_what_nobody_said(self.place.number(link), scene.part);
     }
 
     fn turn(&mut self, stage: Stage, scene: &mut Scene<'_>) -> Turn {

@@ -255,6 +255,12 @@ fn read_message(
     None
 }
 
+/// Counts a message on connection `number`, in a scenario in which nobody speaks.
+fn heard_what_nobody_said(number: u32, part: &mut Part) {
+    part.faults.corrupted += 1;
+    part.faults.name(|| format!("corrupted: connection {number} heard what nobody said"));
+}
+
 fn format_of(text: bool) -> Format {
     if text { Format::Text } else { Format::Binary }
 }

@@ -6,7 +6,7 @@ use std::mem;
 
 use serde::{Deserialize, Serialize};
 
-use super::{End, Extent, Place, Scenario, Scene, Turn};
+use super::{End, Extent, Place, Scenario, Scene, Turn, heard_what_nobody_said};
 use crate::clock::SECOND;
 use crate::control::{Control, Progress, Stage};
 use crate::dialect::{Format, Manner, Opening};
@@ -124,9 +124,7 @@ impl Scenario for Storm {
     }
 
     fn hear(&mut self, link: u32, _: Format, _: &[u8], scene: &mut Scene<'_>) {
-        let number = self.place.number(link);
-        scene.part.faults.corrupted += 1;
-        scene.part.faults.name(|| format!("corrupted: connection {number} heard what nobody said"));
+        heard_what_nobody_said(self.place.number(link), scene.part);
     }
 
     fn turn(&mut self, stage: Stage, scene: &mut Scene<'_>) -> Turn {

@@ -95,7 +95,9 @@ fn servers_are_measured_in_turn() {
     assert!(command.contains(r#""--window","9""#), "{command}");
     let sent = &fanout["figures"][0]["variants"][0];
     assert_eq!((&sent["value"]["median"], &sent["ratio"]["median"]), (&40.0.into(), &1.0.into()));
-    assert!(fanout["variants"][0]["slices"][1]["values"][1].as_f64() > Some(0.0), "{fanout}");
+    // What CPU so few messages take can be too little to be counted; latency is not.
+    assert!(fanout["variants"][0]["slices"][1]["values"][1].is_number(), "{fanout}");
+    assert!(fanout["variants"][0]["slices"][1]["values"][2].as_f64() > Some(0.0), "{fanout}");
 }
 
 #[test]

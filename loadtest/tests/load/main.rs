@@ -151,6 +151,8 @@ fn a_run_that_cannot_take_place_says_why() {
     load_wrong(nobody, line).expect(2, &["refused"]);
     let elsewhere = "192.0.2.1:80".parse().expect("an address");
     load_wrong(elsewhere, line).expect(2, &["not a loopback address", "--i-own-this-server"]);
+    let nobody_beside = format!("{line} --with {}", u32::MAX);
+    load_wrong(start(Mischief::Nothing), &nobody_beside).expect(2, &["there is no such process"]);
 }
 
 #[test]
@@ -176,9 +178,11 @@ fn the_json_says_the_same() {
         let text = std::fs::read_to_string(&file).expect("the tool wrote it");
         serde_json::from_str(&text).expect("JSON")
     };
-    let line = format!("idle --connections 100 --hold 0 --json {name}");
+    // Whoever started this test takes no part, but is there all the while.
+    let parent = std::os::unix::process::parent_id();
+    let line = format!("idle --connections 100 --hold 0 --with {parent} --json {name}");
     load(start(Mischief::Nothing), &line)
-        .expect(0, &["memory     20 connections: ", "per connection (slope)"]);
+        .expect(0, &["memory     20 connections: ", "per connection (slope)", "beside it  "]);
     let idle = read();
     assert_eq!(
         (&idle["right"], &idle["delivered"], &idle["connections"]),
@@ -186,6 +190,7 @@ fn the_json_says_the_same() {
     );
     assert!(idle["memory"][1]["pss"].as_u64() > Some(0), "{idle}");
     assert!(idle["bytes_per_connection"]["rss"].is_number(), "{idle}");
+    assert_eq!(idle["cpu"]["with"][0]["pid"], parent);
 
     let line = format!("fanout --subscribers 3 --count 50 --window 9 --json {name}");
     load_wrong(start(Mischief::Lose), &line).expect(1, &[]);

@@ -198,6 +198,24 @@ def test_h17_silence_ends_a_half_closed_one(tunnel, upstream):
     until("the tunnel to be gone", lambda: gauge(gateway, "connections") == 0)
 
 
+def test_h17_a_lifetime_ends_what_is_in_use(tunnel, upstream):
+    """Counted from the 101, whatever moves. It is an ordinary end: FIN, behind all that was said."""
+    gateway = tunnel("idle_timeout=1m lifetime=2s")
+    client, call = opened(gateway.listen, "/t/x", upstream)
+    since = time.monotonic()
+    while passed(since) < 1.5:
+        call.send(b"still here")
+        assert client.take(10) == b"still here"
+        time.sleep(0.05)
+    assert not is_reset(client) and not is_reset(call), "H17"
+    assert 1.5 < passed(since) < 10, "H17"
+    assert gauge(gateway, "tunnels_ended_total", 'reason="lifetime"') == 1
+    assert gauge(gateway, "tunnels_ended_total", 'reason="idle"') == 0
+    client.socket.close()
+    call.socket.close()
+    until("the tunnel to be gone", lambda: gauge(gateway, "connections") == 0)
+
+
 def test_h17_draining_ends_it(tunnel, upstream):
     """In the time that everybody has; what moves until then moves on."""
     gateway = tunnel(DRAIN_DELAY="500ms", DRAIN_TIMEOUT="2s")

@@ -23,7 +23,7 @@ def test_check_prints_the_table_as_it_is_understood():
     assert lines[1:] == [
         "/healthz  health",
         "/readyz   ready",
-        "/a/*      tunnel app.internal:80,unix:/x upgrade=Acme/2 strip=/a connect_timeout=5s answer_timeout=1m idle_timeout=1h",
+        "/a/*      tunnel app.internal:80,unix:/x upgrade=Acme/2 strip=/a connect_timeout=5s answer_timeout=1m idle_timeout=1h lifetime=none",
         "/         page",
     ]
 

@@ -1,7 +1,7 @@
 //! Who may use the control listener: `Host`, `Origin` and the token, over real connections.
 
 use crate::world::{Plan, World, start};
-use moongate_control::{Config, Control, ControlBell, Limits};
+use moongate_control::{Config, Control, ControlBell};
 use moongate_hub::{HashKey, Mesh};
 use moongate_wire::origin::Origin;
 
@@ -18,7 +18,7 @@ fn open_config() -> Config {
         origins: vec![Origin::parse(b"https://ops.example").unwrap()],
         hosts: vec!["gate.example".to_owned(), "gate2.example:8081".to_owned()],
         message_bytes_max: 1000,
-        limits: Limits::default(),
+        ..Plan::default().config
     }
 }
 

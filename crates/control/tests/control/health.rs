@@ -11,6 +11,10 @@ fn healthy_and_ready() {
     let world = start(Plan { shards: 3, ..Plan::default() });
     let health = world.get("/healthz");
     assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("ok")));
+    assert_eq!(health.json()["driver"].as_str(), Some("none"));
+    assert_eq!(health.json()["reason"].as_str(), Some("\"nothing\" to drive"));
+    let info = r#"moongate_driver_info{driver="none",reason="\"nothing\" to drive"}"#;
+    assert_eq!(figures(&world)[info], 1.0);
     let ready = world.get("/readyz");
     assert_eq!((ready.status, ready.body.as_str()), (200, "{\"status\":\"ready\",\"shards\":3}\n"));
     assert_eq!(ready.field("cache-control"), Some("no-store"));

@@ -7,10 +7,10 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use moongate_control::{Config, Control, ControlBell, Limits, Outcome};
+use moongate_control::{Config, Control, ControlBell, Driver, Limits, Outcome};
 use moongate_hub::{
-    Bell, Command, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, OutboxLimits, OutboxPolicy, ShardPort,
-    Snapshot, Start, Subscribed,
+    Bell, Command, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, OutboxLimits,
+    OutboxPolicy, ShardPort, Snapshot, Start, Subscribed,
 };
 use moongate_io::{ConnId, Meter, Time};
 
@@ -40,6 +40,7 @@ impl Default for Plan {
             hosts: vec![],
             message_bytes_max: 1000,
             limits: Limits::default(),
+            driver: Driver { name: "none", reason: "\"nothing\" to drive".into() },
         };
         Plan { config, shards: 2, lane_capacity: 64, deaf: vec![], subscriptions: vec![], topics_max: 1000 }
     }
@@ -106,7 +107,12 @@ impl Shard {
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = moongate_hub::Config { topics_max, topic_linger: Duration::from_secs(60), history: HistoryLimits::OFF, outbox };
+        let config = moongate_hub::Config {
+            topics_max,
+            topic_linger: Duration::from_secs(60),
+            history: HistoryLimits::OFF,
+            outbox,
+        };
         let mut hub = Hub::new(&config, Recorder(heard), port, Meter::default(), 77);
         let mut draining = false;
         for (slot, topic) in topics.iter().enumerate() {

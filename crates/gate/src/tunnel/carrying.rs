@@ -31,23 +31,23 @@ impl Core {
             self.hub.outboxes.push(client.slot(), Bytes::own(rest, &self.meter));
         }
         self.push_to(upstream, &mut exchanging.early);
-        let until = self.after(self.config.policy.routes.tunnel(route).idle_timeout);
+        let limits = self.config.policy.routes.tunnel(route);
+        let until =
+            self.after(limits.lifetime.map_or(limits.idle_timeout, |most| most.min(limits.idle_timeout)));
         self.wheel.set(client.slot(), until);
         self.wheel.set(upstream.slot(), until);
-        let moved_millis = self.now_millis();
-        let mut ours = Tunnel {
+        let now_millis = self.now_millis();
+        // Paused for what came early, it is read again once that has gone out.
+        let ours = Tunnel {
             other: upstream,
             route,
             side: Side::Client,
             paused: exchanging.paused,
             ended: exchanging.peer_ended,
             fin: Fin::No,
-            moved_millis,
+            began_millis: now_millis,
+            moved_millis: now_millis,
         };
-        if ours.paused && self.is_relieved(upstream) {
-            ours.paused = false;
-            self.wants.push(Want::Resume(client));
-        }
         // A client that had ended before goes on being told, as long as the upstream speaks.
         let fin = if ours.ended { self.pass_fin(upstream) } else { Fin::No };
         let theirs = Tunnel {
@@ -57,7 +57,8 @@ impl Core {
             paused: false,
             ended: false,
             fin,
-            moved_millis,
+            began_millis: now_millis,
+            moved_millis: now_millis,
         };
         (Mode::Tunnel(ours), Mode::Tunnel(theirs))
     }

@@ -6,7 +6,7 @@ use moongate_hub::{SampleKind, Snapshot};
 use moongate_wire::refusal::Reason;
 use moongate_wire::route::Service;
 
-use super::Side;
+use super::{Ending, Side};
 use crate::conn::Mode;
 use crate::core::Core;
 
@@ -22,6 +22,9 @@ const CONNECT_BUCKETS: [(Duration, &str); 8] = [
     (Duration::from_millis(10_000), "10"),
 ];
 
+/// How the gateway ends tunnels, in the order of [`Ending`].
+const ENDINGS: [&str; 3] = ["idle", "lifetime", "drain"];
+
 /// All routes' figures, by the route's number.
 #[derive(Default)]
 pub(crate) struct TunnelCounts(Vec<RouteCounts>);
@@ -29,6 +32,8 @@ pub(crate) struct TunnelCounts(Vec<RouteCounts>);
 #[derive(Clone, Default)]
 struct RouteCounts {
     opened: u64,
+    /// Those that the gateway ended, by [`Ending`].
+    ended: [u64; ENDINGS.len()],
     /// From clients, and from upstreams.
     bytes: [u64; 2],
     connect_buckets: [u64; CONNECT_BUCKETS.len()],
@@ -44,6 +49,11 @@ impl TunnelCounts {
 
     pub(super) fn opened(&mut self, route: u16) {
         self.0[usize::from(route)].opened += 1;
+    }
+
+    /// The gateway ended one.
+    pub(super) fn ended(&mut self, route: u16, why: Ending) {
+        self.0[usize::from(route)].ended[why as usize] += 1;
     }
 
     /// Bytes came in at one end.
@@ -100,6 +110,19 @@ impl Core {
             let help = "Tunnels that were opened, by route.";
             let name = "moongate_tunnels_opened_total";
             shot.labelled(SampleKind::Counter, name, help, &labels, counts.opened as f64);
+        }
+        for (route, _, counts) in &rows {
+            for (why, count) in ENDINGS.iter().zip(counts.ended) {
+                let labels = [("route", route.as_str()), ("reason", why)];
+                let help = "Tunnels that the gateway ended, by route and reason.";
+                shot.labelled(
+                    SampleKind::Counter,
+                    "moongate_tunnels_ended_total",
+                    help,
+                    &labels,
+                    count as f64,
+                );
+            }
         }
         for (route, _, counts) in &rows {
             for (way, bytes) in ["from_client", "from_upstream"].iter().zip(counts.bytes) {

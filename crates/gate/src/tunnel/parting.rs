@@ -3,10 +3,12 @@
 //! Whoever goes takes the other along. A client that is still to be answered is told why; one that has been told
 //! something already gets RST behind it, so that it cannot take what it has for the whole.
 
+use std::time::Duration;
+
 use moongate_io::ConnId;
 use moongate_wire::refusal::{Reason, Refusal};
 
-use super::{Connecting, Exchanging, Stage, Tunnel};
+use super::{Connecting, Ending, Exchanging, Stage, Tunnel};
 use crate::conn::Mode;
 use crate::core::{Core, Want};
 use crate::enter::Asked;
@@ -167,25 +169,32 @@ impl Core {
         }
     }
 
-    /// A tunnel's timer fired at one end. Bytes at either end count for both (docs/protocol.md H17).
+    /// A tunnel's timer fired at one end. Bytes at either end count for both, and nothing for its lifetime
+    /// (docs/protocol.md H17).
     pub(crate) fn look_after_tunnel(&mut self, id: ConnId, tunnel: Tunnel) -> Mode {
         let other = match self.conns.get(tunnel.other) {
             Some(Mode::Tunnel(other)) => other.moved_millis,
             _ => tunnel.moved_millis,
         };
         let now = self.now_millis();
-        let idle = now.wrapping_sub(tunnel.moved_millis).min(now.wrapping_sub(other));
-        let idle = std::time::Duration::from_millis(idle.into());
-        let timeout = self.config.policy.routes.tunnel(tunnel.route).idle_timeout;
-        if idle >= timeout {
-            return self.end_tunnel(id, tunnel);
+        let since = |millis: u32| Duration::from_millis(now.wrapping_sub(millis).into());
+        let limits = self.config.policy.routes.tunnel(tunnel.route);
+        let left = limits.lifetime.map(|most| most.saturating_sub(since(tunnel.began_millis)));
+        if left == Some(Duration::ZERO) {
+            return self.end_tunnel(id, tunnel, Ending::Lifetime);
         }
-        self.wheel.set(id.slot(), self.after(timeout - idle));
+        let idle = since(tunnel.moved_millis).min(since(other));
+        let silent = limits.idle_timeout.saturating_sub(idle);
+        if silent.is_zero() {
+            return self.end_tunnel(id, tunnel, Ending::Idle);
+        }
+        self.wheel.set(id.slot(), self.after(left.map_or(silent, |left| left.min(silent))));
         Mode::Tunnel(tunnel)
     }
 
     /// Ends a tunnel for reasons of our own: what waits goes out, then FIN, at both ends.
-    pub(crate) fn end_tunnel(&mut self, id: ConnId, tunnel: Tunnel) -> Mode {
+    pub(crate) fn end_tunnel(&mut self, id: ConnId, tunnel: Tunnel, why: Ending) -> Mode {
+        self.tunnels.ended(tunnel.route, why);
         if let Some(mode) = self.conns.take(tunnel.other) {
             let mode = match mode {
                 Mode::Tunnel(other) => self.end_end(tunnel.other, &other),

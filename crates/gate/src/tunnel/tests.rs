@@ -1,19 +1,17 @@
 //! Every state a request for an upstream can be in, and what ends it, with a driver that does what the test says.
 
 mod answers;
-pub(crate) mod stage;
 
 use std::time::Duration;
 
 use moongate_io::{ConnId, ConnectFault, Inbound, Remote};
-use stage::{BUFFER, CLOSE, Call, IDLE, Stage};
+
+use crate::stage::{BUFFER, CLOSE, Call, IDLE, SWITCHED, Stage, UPGRADE};
 
 const ROUTES: &str = "/t tunnel 10.0.0.1:1 upgrade=acme/2 connect_timeout=4s answer_timeout=20s idle_timeout=60s; \
      /p tunnel 10.0.0.2:2 http=pass answer_timeout=20s idle_timeout=60s; \
      /m tunnel 10.0.0.3:3,10.0.0.4:4,unix:/run/app connect_timeout=6s upgrade=acme/2; \
      /n tunnel nowhere.test:80 upgrade=acme/2";
-const UPGRADE: &str = "GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: acme/2\r\n\r\n";
-const SWITCHED: &str = "HTTP/1.1 101 Over\r\nConnection: upgrade\r\nUpgrade: acme/2\r\n\r\n";
 
 fn upgrade(path: &str) -> String {
     UPGRADE.replace("/t", path)
@@ -215,6 +213,23 @@ fn h13_who_does_not_read_stops_the_other() {
     }
 }
 
+/// H13: the driver has few buffers, and a reader that does not keep up is not to have them all.
+#[test]
+fn h13_buffers_are_not_kept_for_a_slow_reader() {
+    let mut stage = Stage::new(ROUTES);
+    let (client, upstream) = stage.tunnel();
+    stage.stall(upstream);
+    // Each piece costs 128 bytes beside its own, so the fifth comes when half of what may wait does.
+    for _ in 0..8 {
+        stage.says(client, "x".repeat(1000));
+    }
+    assert_eq!((stage.kept(), stage.calls()), (5, Vec::new()));
+    stage.go_on(upstream);
+    stage.says(client, "x".repeat(1000));
+    assert_eq!(stage.kept(), 6);
+    assert_eq!(stage.heard(upstream), "x".repeat(9000));
+}
+
 /// H13: many small pieces are more than the sum of their bytes.
 #[test]
 fn h13_small_pieces_are_counted_for_what_they_cost() {
@@ -249,6 +264,23 @@ fn h14_h19_one_address_after_the_other_is_tried() {
     assert_refused(&mut stage, client, 502, "upstream_unreachable");
     assert_eq!(stage.sample("moongate_tunnel_refused_total", &["/m", "upstream_unreachable"]), 1.0);
     leaves(&mut stage, client);
+}
+
+/// H19: what a request says about where it goes is for the upstream to read.
+#[test]
+fn h19_no_request_chooses_its_upstream() {
+    let check = |first: &str, host: &str| {
+        let mut stage = Stage::new(ROUTES);
+        let client = stage.client();
+        let head = UPGRADE.replace("GET /t HTTP/1.1", first).replace("Host: a", &format!("Host: {host}"));
+        stage.says(client, head);
+        let (ticket, remote) = stage.attempt();
+        assert_eq!(remote.to_string(), "10.0.0.1:1", "{first} {host}");
+        let upstream = stage.connects(ticket);
+        assert!(stage.heard(upstream).starts_with("GET /t HTTP/1.1\r\nHost: 10.9.9.9:9\r\n"));
+    };
+    check("GET /t HTTP/1.1", "10.9.9.9:9");
+    check("GET http://10.9.9.9:9/t HTTP/1.1", "a");
 }
 
 #[test]
@@ -421,11 +453,90 @@ fn h17_idle_tunnels_end_and_busy_ones_do_not() {
     }
     assert_eq!(stage.calls(), []);
     stage.pass(IDLE + Duration::from_millis(200));
-    let calls = stage.calls();
-    assert!(calls.contains(&Call::Finish(client)) && calls.contains(&Call::Finish(upstream)), "{calls:?}");
+    assert_finished(&mut stage, client, upstream);
     stage.ends(client);
     stage.ends(upstream);
     stage.assert_empty();
+    assert_eq!(ended(&mut stage), [1.0, 0.0, 0.0]);
+}
+
+/// H17: bytes that come in count, at both ends, also while the other end takes nothing; and so do bytes that it takes.
+#[test]
+fn h17_a_slow_reader_is_not_idle() {
+    for upstream_first in [false, true] {
+        let mut stage = Stage::new(ROUTES);
+        let (client, upstream) = stage.tunnel();
+        let (source, target) = if upstream_first { (upstream, client) } else { (client, upstream) };
+        stage.stall(target);
+        stage.pass(IDLE - Duration::from_secs(10));
+        stage.says(source, "takes its time");
+        stage.pass(IDLE - Duration::from_secs(10));
+        assert_eq!(stage.calls(), [], "what came in counts");
+        stage.go_on(target);
+        stage.pass(IDLE - Duration::from_secs(10));
+        assert_eq!(stage.calls(), [], "what went out counts");
+        assert_eq!(stage.heard(target), "takes its time");
+        stage.pass(Duration::from_secs(11));
+        assert_eq!(ended(&mut stage), [1.0, 0.0, 0.0]);
+    }
+}
+
+/// Both ends of a tunnel got a FIN and nothing else: a RST behind it would eat what they have not read.
+#[track_caller]
+fn assert_finished(stage: &mut Stage, client: ConnId, upstream: ConnId) {
+    let calls = stage.calls();
+    let both = [Call::Finish(client), Call::Finish(upstream)];
+    assert!(calls.len() == 2 && both.iter().all(|call| calls.contains(call)), "{calls:?}");
+}
+
+/// The tunnels that the gateway ended: idle ones, those past their lifetime, and when it left.
+fn ended(stage: &mut Stage) -> [f64; 3] {
+    ["idle", "lifetime", "drain"].map(|why| stage.sample("moongate_tunnels_ended_total", &["/t", why]))
+}
+
+/// H17: it counts from the 101, and bytes that move do not stop it; those that have come go out before the end.
+#[test]
+fn h17_a_lifetime_also_ends_tunnels_in_use() {
+    for upstream_speaks in [false, true] {
+        let mut stage = Stage::new(
+            "/t tunnel 10.0.0.1:1 upgrade=acme/2 answer_timeout=20s idle_timeout=60s lifetime=150s",
+        );
+        let (client, upstream) = stage.asked(UPGRADE);
+        stage.pass(Duration::from_secs(15));
+        stage.says(upstream, SWITCHED);
+        let (source, target) = if upstream_speaks { (upstream, client) } else { (client, upstream) };
+        for _ in 0..3 {
+            stage.pass(Duration::from_millis(49_900));
+            stage.says(source, "alive");
+        }
+        assert_eq!(stage.calls(), []);
+        stage.heard(target);
+        stage.stall(target);
+        stage.says(source, "a last word");
+        stage.pass(Duration::from_millis(500));
+        assert_eq!(stage.calls(), [Call::Finish(source)]);
+        stage.go_on(target);
+        assert_eq!(
+            (stage.heard(target).as_str(), stage.calls()),
+            ("a last word", vec![Call::Finish(target)])
+        );
+        stage.ends(client);
+        stage.ends(upstream);
+        stage.assert_empty();
+        assert_eq!(ended(&mut stage), [0.0, 1.0, 0.0]);
+    }
+}
+
+/// H17: a lifetime that is shorter than silence may be.
+#[test]
+fn h17_a_lifetime_may_be_the_shortest() {
+    let mut stage = Stage::new("/t tunnel 10.0.0.1:1 upgrade=acme/2 idle_timeout=60s lifetime=10s");
+    let (client, upstream) = stage.tunnel();
+    stage.pass(Duration::from_millis(9_900));
+    assert_eq!(stage.calls(), []);
+    stage.pass(Duration::from_millis(300));
+    assert_finished(&mut stage, client, upstream);
+    assert_eq!(ended(&mut stage), [0.0, 1.0, 0.0]);
 }
 
 #[test]
@@ -444,6 +555,7 @@ fn h17_leaving_ends_tunnels_and_what_is_under_way() {
     assert_refused(&mut stage, connecting, 503, "draining");
     let calls = stage.calls();
     assert!(calls.contains(&Call::Abort(asked)) && calls.contains(&Call::Finish(upstream)), "{calls:?}");
+    assert_eq!(ended(&mut stage), [0.0, 0.0, 1.0]);
     stage.go_on(client);
     assert_eq!(stage.heard(client), "a last word");
     for conn in [client, upstream, asking, connecting] {

@@ -17,6 +17,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use moongate_sys::DriverKind;
 use moongate_wire::origin::{Origin, Origins};
 use moongate_wire::protocol::Subprotocol;
 use moongate_wire::route::Routes;
@@ -77,6 +78,8 @@ pub(crate) struct Settings {
     pub(crate) tcp_user_timeout: Duration,
     pub(crate) drain_delay: Duration,
     pub(crate) drain_timeout: Duration,
+    /// `None`: the best that can run here.
+    pub(crate) driver: Option<DriverKind>,
     /// `None`: the machine decides.
     pub(crate) shards: Option<u32>,
     pub(crate) pin: bool,

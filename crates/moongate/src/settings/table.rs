@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use moongate_sys::DriverKind;
+
 use super::kind::Kind;
 use super::{Anonymous, LogFormat, OutboxPolicy};
 
@@ -249,7 +251,8 @@ const LIMITS: &[Setting] = &[
         default: "100_000",
         doc: "How many connections there may be; a tunnel takes two. One more is answered 503. Each shard has an equal share, and since the \
               kernel spreads connections by their hash, one may be full a little before the others. A share cannot \
-              exceed the hard limit of open files (`ulimit -Hn`) less 256 to spare; the start log says where that \
+              exceed the hard limit of open files (`ulimit -Hn`) less 256 to spare, and with any driver but `uring` all shards share \
+              that limit; the start log says where it \
               lowered it.",
     },
     Setting {
@@ -444,6 +447,21 @@ const TIMES: &[Setting] = &[
 
 const ENGINE: &[Setting] = &[
     Setting {
+        name: "DRIVER",
+        kind: Kind::Word {
+            words: &[
+                ("auto", |settings| settings.driver = None),
+                ("uring", |settings| settings.driver = Some(DriverKind::Uring)),
+                ("tokio-uring", |settings| settings.driver = Some(DriverKind::TokioUring)),
+                ("epoll", |settings| settings.driver = Some(DriverKind::Epoll)),
+            ],
+        },
+        default: "auto",
+        doc: "How shards talk to the kernel. `auto` is the best driver that can run here, and the start log says which and \
+              why; `moongate drivers` shows them all. One asked for by name that cannot run is an error at start. With any \
+              but `uring` every connection is an open file.",
+    },
+    Setting {
         name: "SHARDS",
         kind: Kind::CountOrAuto { least: 1, most: 1024, place: |settings| &mut settings.shards },
         default: "auto",
@@ -461,8 +479,8 @@ const ENGINE: &[Setting] = &[
         name: "RING_ENTRIES",
         kind: Kind::PowerOfTwo { least: 64, most: 32_768, place: |settings| &mut settings.ring_entries },
         default: "4096",
-        doc: "How many requests a shard's submission queue takes. Its completion queue takes eight times as many, at \
-              most 65536.",
+        doc: "How many requests a shard's submission queue takes, where it has a ring. Its completion queue takes eight \
+              times as many, at most 65536.",
     },
     Setting {
         name: "RECV_BUFFERS",

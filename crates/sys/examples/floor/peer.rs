@@ -15,6 +15,8 @@ pub(crate) struct Peer {
     /// Runs below this may go to it outside the sweep, because it was busy when the sweep passed.
     pub(crate) due: u64,
     pub(crate) ending: Ending,
+    /// A worker of the kernel carries its FIN, which looks up the slot only then: it must not be somebody else's by then.
+    pub(crate) fin_under_way: bool,
     pub(crate) decoder: Decoder,
     /// What goes to it alone; most have nothing.
     pub(crate) own: Option<Box<Own>>,
@@ -52,7 +54,7 @@ pub(crate) enum Ending {
     Open,
     /// It is still to have what is its own, then FIN.
     Leaving,
-    /// FIN is on its way; its own has not come.
+    /// FIN was asked for; its own has not come.
     Left,
     /// Nothing comes from it any more.
     Over,

@@ -272,8 +272,11 @@ impl Worker {
                 Operation::Send => self.sent(completion.slot, completion.result),
                 Operation::Receive => self.received(completion),
                 Operation::Accept => self.accepted(completion)?,
-                // Whether FIN went out shows in what the other side does.
-                Operation::Shutdown => {}
+                Operation::Shutdown => {
+                    // Whether FIN went out shows in what the other side does.
+                    self.peers[completion.slot as usize].fin_under_way = false;
+                    self.settle(completion.slot);
+                }
                 Operation::Close => self.peers[completion.slot as usize] = Peer::default(),
                 Operation::Bell => self.kernel.read_bell(),
             }
@@ -427,7 +430,7 @@ impl Worker {
     /// Goes on with the end of a peer, as far as nothing is in flight.
     fn settle(&mut self, slot: u32) {
         let peer = &mut self.peers[slot as usize];
-        if peer.ending == Ending::Open || peer.sending != Sending::Nothing {
+        if peer.ending == Ending::Open || peer.sending != Sending::Nothing || peer.fin_under_way {
             return;
         }
         let begun = peer.ending == Ending::Leaving && (peer.offset > 0 || peer.has_own());
@@ -440,6 +443,7 @@ impl Worker {
         match peer.ending {
             Ending::Leaving => {
                 peer.ending = Ending::Left;
+                peer.fin_under_way = true;
                 self.kernel.shutdown_write(slot);
             }
             Ending::Over => {

@@ -17,7 +17,7 @@ use moongate_io::{ConnId, ConnectFault, Event, Remote, Ticket};
 
 use super::Uring;
 use super::token::{Operation, Token};
-use crate::socket::{self, Address, SocketOptions};
+use crate::socket::{self, Address, SocketOptions, fault_of};
 
 /// The `offset` that asks for any free slot (`IORING_FILE_INDEX_ALLOC`).
 pub(crate) const ANY_SLOT: i32 = -1;
@@ -256,46 +256,4 @@ impl Uring {
 
 fn no_room() -> io::Error {
     io::Error::from_raw_os_error(libc::ENFILE)
-}
-
-/// Why there is no connection, of the errors of socket(2), connect(2) and of the network.
-fn fault_of(errno: i32) -> ConnectFault {
-    match errno {
-        // EAGAIN is a Unix socket whose queue is full; EPROTOTYPE one that is no stream.
-        libc::ECONNREFUSED | libc::ECONNRESET | libc::EAGAIN | libc::EPROTOTYPE => ConnectFault::Refused,
-        libc::ETIMEDOUT => ConnectFault::TimedOut,
-        libc::ENFILE | libc::EMFILE | libc::ENOMEM | libc::ENOBUFS | libc::EADDRNOTAVAIL => {
-            ConnectFault::NoRoom
-        }
-        libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => ConnectFault::NotFound,
-        libc::EACCES | libc::EPERM => ConnectFault::Denied,
-        libc::ECANCELED => ConnectFault::Cancelled,
-        // Our own mistakes.
-        libc::EBADF | libc::EFAULT | libc::ENOTSOCK | libc::EISCONN | libc::EALREADY => {
-            panic!("connect: {}", io::Error::from_raw_os_error(errno))
-        }
-        // ENETUNREACH, EHOSTUNREACH, EAFNOSUPPORT and whatever else the network has.
-        _ => ConnectFault::Unreachable,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_error_has_a_meaning() {
-        let check = |errno, expect| assert_eq!(fault_of(errno), expect, "errno {errno}");
-        check(libc::ECONNREFUSED, ConnectFault::Refused);
-        check(libc::EAGAIN, ConnectFault::Refused);
-        check(libc::ETIMEDOUT, ConnectFault::TimedOut);
-        check(libc::EMFILE, ConnectFault::NoRoom);
-        check(libc::EADDRNOTAVAIL, ConnectFault::NoRoom);
-        check(libc::ENOENT, ConnectFault::NotFound);
-        check(libc::ENAMETOOLONG, ConnectFault::NotFound);
-        check(libc::EACCES, ConnectFault::Denied);
-        check(libc::ENETUNREACH, ConnectFault::Unreachable);
-        check(libc::EAFNOSUPPORT, ConnectFault::Unreachable);
-        check(libc::ECANCELED, ConnectFault::Cancelled);
-    }
 }

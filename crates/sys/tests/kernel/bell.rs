@@ -7,16 +7,21 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::*;
-use moongate_io::{Bell, Driver, Event};
-use moongate_sys::{EventBell, Uring};
+use moongate_io::{Bell, Event};
+use moongate_sys::EventBell;
 
 const RINGS: usize = 10_000;
 
+on_every_driver!(
+    n11_no_wake_up_is_lost,
+    n11_rings_from_many_threads_coalesce,
+    a_bell_rung_before_the_wait_is_heard,
+);
+
 /// N11: one ring, one wake-up, ten thousand times; a lost one would be waited for until the test fails.
-#[test]
-fn n11_no_wake_up_is_lost() {
+fn n11_no_wake_up_is_lost<D: Real>() {
     let bell = EventBell::new().unwrap();
-    let mut driver = Uring::new(&roomy(), Vec::new(), &bell).unwrap();
+    let mut driver = D::build(&roomy(), Vec::new(), &bell).unwrap();
     let (heard, hearing) = mpsc::channel();
     let ringer = thread::spawn(move || {
         for _ in 0..RINGS {
@@ -38,11 +43,10 @@ fn n11_no_wake_up_is_lost() {
 }
 
 /// N11: what is done before a ring is seen after a bell, however many rings fall together.
-#[test]
-fn n11_rings_from_many_threads_coalesce() {
+fn n11_rings_from_many_threads_coalesce<D: Real>() {
     const RINGERS: usize = 4;
     let bell = EventBell::new().unwrap();
-    let mut driver = Uring::new(&roomy(), Vec::new(), &bell).unwrap();
+    let mut driver = D::build(&roomy(), Vec::new(), &bell).unwrap();
     let done = Arc::new(AtomicUsize::new(0));
     let ringers: Vec<_> = (0..RINGERS)
         .map(|_| {
@@ -69,12 +73,11 @@ fn n11_rings_from_many_threads_coalesce() {
     assert!(watch(&mut driver, Duration::from_millis(20)).len() <= 1);
 }
 
-#[test]
-fn a_bell_rung_before_the_wait_is_heard() {
+fn a_bell_rung_before_the_wait_is_heard<D: Real>() {
     let bell = EventBell::new().unwrap();
     bell.ring();
     bell.ring();
-    let mut driver = Uring::new(&roomy(), Vec::new(), &bell).unwrap();
+    let mut driver = D::build(&roomy(), Vec::new(), &bell).unwrap();
     bell.ring();
     until(&mut driver, |_, event| matches!(event, Event::Bell));
     assert!(watch(&mut driver, Duration::from_millis(20)).is_empty(), "three rings are one bell");

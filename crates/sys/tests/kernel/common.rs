@@ -1,11 +1,81 @@
-//! A driver on a thread of its own, and what the tests say to it.
+//! The drivers, each on a thread of its own, and what the tests say to them.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use moongate_io::{Bytes, Chain, ConnId, Driver, Event, Inbound, ListenerId, Meter, Segment};
-use moongate_sys::{EventBell, Listener, SocketOptions, Uring, UringConfig, bind};
+use moongate_sys::{
+    Epoll, EpollConfig, EventBell, Listener, SetupError, SocketOptions, TokioUring, TokioUringConfig, Uring,
+    UringConfig, bind,
+};
+
+/// A driver that can be built here; every case of these tests that is not about one driver's own affairs is for all.
+pub(crate) trait Real: Driver + Sized {
+    /// Whether buffers are lent before there is anything to put into them, so that they also run out for lack of words.
+    const LENDS_AHEAD: bool = false;
+
+    /// How many accepts are armed where there is room, with a slot spoken for by each though nobody has come.
+    const ACCEPTS_AHEAD: u32 = 0;
+
+    /// A driver on the calling thread. What it has no use for in `config` it leaves alone.
+    fn build(config: &UringConfig, listeners: Vec<Listener>, bell: &EventBell) -> Result<Self, SetupError>;
+}
+
+impl Real for Uring {
+    const LENDS_AHEAD: bool = true;
+    const ACCEPTS_AHEAD: u32 = 32;
+
+    fn build(config: &UringConfig, listeners: Vec<Listener>, bell: &EventBell) -> Result<Uring, SetupError> {
+        Uring::new(config, listeners, bell)
+    }
+}
+
+impl Real for Epoll {
+    fn build(config: &UringConfig, listeners: Vec<Listener>, bell: &EventBell) -> Result<Epoll, SetupError> {
+        let UringConfig { recv_buffers, recv_buffer_size, slots, cpu, outbound, .. } = config.clone();
+        let config = EpollConfig { recv_buffers, recv_buffer_size, slots, cpu, outbound };
+        Epoll::new(&config, listeners, bell)
+    }
+}
+
+impl Real for TokioUring {
+    fn build(
+        config: &UringConfig,
+        listeners: Vec<Listener>,
+        bell: &EventBell,
+    ) -> Result<TokioUring, SetupError> {
+        let config = config.clone();
+        let config = TokioUringConfig {
+            ring_entries: config.ring_entries,
+            completion_entries: config.completion_entries,
+            recv_buffers: config.recv_buffers,
+            recv_buffer_size: config.recv_buffer_size,
+            slots: config.slots,
+            cpu: config.cpu,
+            outbound: config.outbound,
+        };
+        TokioUring::new(&config, listeners, bell)
+    }
+}
+
+/// Makes every case a test, once for each driver.
+macro_rules! on_every_driver {
+    ($($case:ident),+ $(,)?) => {
+        mod on_uring {
+            $(#[test] fn $case() { super::$case::<moongate_sys::Uring>(); })+
+        }
+        mod on_tokio_uring {
+            $(#[test] fn $case() { super::$case::<moongate_sys::TokioUring>(); })+
+        }
+        mod on_epoll {
+            $(#[test] fn $case() { super::$case::<moongate_sys::Epoll>(); })+
+        }
+    };
+}
+pub(crate) use on_every_driver;
 
 /// How long any one thing may take before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,12 +100,25 @@ pub(crate) fn listener() -> (SocketAddr, Listener) {
     (address, listeners.remove(0))
 }
 
-/// A driver that listens, on the calling thread.
-pub(crate) fn listening(config: &UringConfig) -> (Uring, SocketAddr) {
+/// A driver with these listeners, that nobody rings for.
+pub(crate) fn driver<D: Real>(config: &UringConfig, listeners: Vec<Listener>) -> D {
+    D::build(config, listeners, &EventBell::new().unwrap()).unwrap()
+}
+
+/// A driver that listens.
+pub(crate) fn listening<D: Real>(config: &UringConfig) -> (D, SocketAddr) {
     let (address, listener) = listener();
-    let mut driver = Uring::new(config, vec![listener], &EventBell::new().unwrap()).unwrap();
+    let mut driver: D = driver(config, vec![listener]);
     driver.listen(ListenerId(0));
     (driver, address)
+}
+
+/// A roomy driver with one connection, which is not received from, and its other end.
+pub(crate) fn connected<D: Real>() -> (D, TcpStream, ConnId) {
+    let (mut driver, address) = listening(&roomy());
+    let client = connect(address);
+    let (conn, _) = accept(&mut driver);
+    (driver, client, conn)
 }
 
 /// Bytes to send, as one segment.
@@ -48,7 +131,7 @@ pub(crate) fn segment(bytes: &[u8]) -> Segment {
 }
 
 /// Turns the driver until `done` says so of an event, or fails after [`PATIENCE`]; events go to `done` in order.
-pub(crate) fn until(driver: &mut Uring, mut done: impl FnMut(&mut Uring, Event) -> bool) {
+pub(crate) fn until<D: Driver>(driver: &mut D, mut done: impl FnMut(&mut D, Event) -> bool) {
     let end = Instant::now() + PATIENCE;
     let mut events = Vec::new();
     loop {
@@ -65,7 +148,7 @@ pub(crate) fn until(driver: &mut Uring, mut done: impl FnMut(&mut Uring, Event) 
 }
 
 /// Waits for the next connection.
-pub(crate) fn accept(driver: &mut Uring) -> (ConnId, SocketAddr) {
+pub(crate) fn accept(driver: &mut impl Driver) -> (ConnId, SocketAddr) {
     let mut accepted = None;
     until(driver, |_, event| {
         match event {
@@ -77,8 +160,44 @@ pub(crate) fn accept(driver: &mut Uring) -> (ConnId, SocketAddr) {
     accepted.unwrap()
 }
 
+/// What the one connection says up to its FIN.
+pub(crate) fn hear_out(driver: &mut impl Driver) -> Vec<u8> {
+    let mut heard = Vec::new();
+    until(driver, |driver, event| match event {
+        Event::Received { inbound: Inbound::Bytes(mut lease), .. } => {
+            heard.extend_from_slice(driver.bytes(&mut lease));
+            driver.release(lease);
+            false
+        }
+        Event::Received { inbound: Inbound::End, .. } => true,
+        event => panic!("{event:?}"),
+    });
+    heard
+}
+
+/// Reads until the other end says FIN, on a thread of its own.
+pub(crate) fn read_on(client: &TcpStream) -> thread::JoinHandle<Vec<u8>> {
+    let mut client = client.try_clone().unwrap();
+    thread::spawn(move || {
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).unwrap();
+        heard
+    })
+}
+
+/// Joins the thread while the driver turns, and has nothing to tell.
+pub(crate) fn join_within<T>(driver: &mut impl Driver, thread: thread::JoinHandle<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    while !thread.is_finished() {
+        assert!(Instant::now() < end);
+        let events = watch(driver, Duration::from_millis(5));
+        assert!(events.is_empty(), "{events:?}");
+    }
+    thread.join().unwrap()
+}
+
 /// Waits until `conn` is closed, giving back whatever comes before.
-pub(crate) fn closed(driver: &mut Uring, conn: ConnId) {
+pub(crate) fn closed(driver: &mut impl Driver, conn: ConnId) {
     until(driver, |driver, event| match event {
         Event::Received { inbound: Inbound::Bytes(lease), .. } => {
             driver.release(lease);
@@ -118,7 +237,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Turns the driver for `span`, collecting what happens.
-pub(crate) fn watch(driver: &mut Uring, span: Duration) -> Vec<Event> {
+pub(crate) fn watch(driver: &mut impl Driver, span: Duration) -> Vec<Event> {
     let end = Instant::now() + span;
     let mut events = Vec::new();
     while let Some(left) = end.checked_duration_since(Instant::now()) {

@@ -2,14 +2,27 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use crate::common::*;
-use moongate_io::{Driver, Event, Inbound};
+use moongate_io::{Event, Inbound};
 
-#[test]
-fn the_peers_address_is_known() {
-    let (mut driver, address) = listening(&roomy());
+on_every_driver!(
+    the_peers_address_is_known,
+    a_half_closed_peer_is_heard_to_the_end_and_answered,
+    a_peer_that_resets_is_told_once,
+    n3_closing_under_an_armed_receive_sends_fin_and_frees_the_slot,
+    closing_at_once_after_accepting_sends_fin,
+    an_abort_resets_the_peer,
+    n7_leases_outlive_their_connection,
+    n1_a_driver_ends_with_operations_under_way,
+    a_peer_that_is_gone_before_it_is_accepted_is_still_named,
+    what_follows_urgent_data_is_heard,
+);
+
+fn the_peers_address_is_known<D: Real>() {
+    let (mut driver, address) = listening::<D>(&roomy());
     let clients: Vec<_> = (0..50).map(|_| connect(address)).collect();
     let mut peers = Vec::new();
     until(&mut driver, |_, event| {
@@ -23,25 +36,12 @@ fn the_peers_address_is_known() {
     assert_eq!(peers, expected);
 }
 
-#[test]
-fn a_half_closed_peer_is_heard_to_the_end_and_answered() {
-    let (mut driver, address) = listening(&roomy());
-    let mut client = connect(address);
-    let (conn, _) = accept(&mut driver);
+fn a_half_closed_peer_is_heard_to_the_end_and_answered<D: Real>() {
+    let (mut driver, mut client, conn) = connected::<D>();
     client.write_all(b"last words").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     driver.recv(conn);
-    let mut heard = Vec::new();
-    until(&mut driver, |driver, event| match event {
-        Event::Received { inbound: Inbound::Bytes(mut lease), .. } => {
-            heard.extend_from_slice(driver.bytes(&mut lease));
-            driver.release(lease);
-            false
-        }
-        Event::Received { inbound: Inbound::End, .. } => true,
-        event => panic!("{event:?}"),
-    });
-    assert_eq!(heard, b"last words");
+    assert_eq!(hear_out(&mut driver), b"last words");
     driver.send(conn, chain(b"farewell"));
     driver.shutdown_write(conn);
     until(&mut driver, |_, event| matches!(event, Event::Sent { outcome: Ok(8), .. }));
@@ -52,11 +52,8 @@ fn a_half_closed_peer_is_heard_to_the_end_and_answered() {
     assert_eq!(answer, "farewell");
 }
 
-#[test]
-fn a_peer_that_resets_is_told_once() {
-    let (mut driver, address) = listening(&roomy());
-    let client = connect(address);
-    let (conn, _) = accept(&mut driver);
+fn a_peer_that_resets_is_told_once<D: Real>() {
+    let (mut driver, client, conn) = connected::<D>();
     driver.recv(conn);
     assert!(watch(&mut driver, Duration::from_millis(20)).is_empty());
     reset(client);
@@ -76,9 +73,8 @@ fn a_peer_that_resets_is_told_once() {
 }
 
 /// N3: the receive is cancelled and its end waited for, or no FIN would go out; N2, N12: the next tenant is another.
-#[test]
-fn n3_closing_under_an_armed_receive_sends_fin_and_frees_the_slot() {
-    let (mut driver, address) = listening(&roomy());
+fn n3_closing_under_an_armed_receive_sends_fin_and_frees_the_slot<D: Real>() {
+    let (mut driver, address) = listening::<D>(&roomy());
     for round in 0..20 {
         let mut client = connect(address);
         let (conn, _) = accept(&mut driver);
@@ -115,22 +111,16 @@ fn n3_closing_under_an_armed_receive_sends_fin_and_frees_the_slot() {
     }
 }
 
-#[test]
-fn closing_at_once_after_accepting_sends_fin() {
-    let (mut driver, address) = listening(&roomy());
-    let mut client = connect(address);
-    let (conn, _) = accept(&mut driver);
+fn closing_at_once_after_accepting_sends_fin<D: Real>() {
+    let (mut driver, mut client, conn) = connected::<D>();
     driver.close(conn);
     closed(&mut driver, conn);
     assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
 }
 
-#[test]
-fn an_abort_resets_the_peer() {
+fn an_abort_resets_the_peer<D: Real>() {
     for (receiving, pending) in [(false, false), (true, false), (false, true), (true, true)] {
-        let (mut driver, address) = listening(&roomy());
-        let mut client = connect(address);
-        let (conn, _) = accept(&mut driver);
+        let (mut driver, mut client, conn) = connected::<D>();
         if receiving {
             driver.recv(conn);
             assert!(watch(&mut driver, Duration::from_millis(5)).is_empty());
@@ -160,11 +150,8 @@ fn an_abort_resets_the_peer() {
 }
 
 /// Leases that are out when their connection is closed still come home (N7).
-#[test]
-fn n7_leases_outlive_their_connection() {
-    let (mut driver, address) = listening(&roomy());
-    let mut client = connect(address);
-    let (conn, _) = accept(&mut driver);
+fn n7_leases_outlive_their_connection<D: Real>() {
+    let (mut driver, mut client, conn) = connected::<D>();
     driver.recv(conn);
     client.write_all(b"keep this").unwrap();
     let mut kept = None;
@@ -184,9 +171,8 @@ fn n7_leases_outlive_their_connection() {
 }
 
 /// A driver that ends closes what it holds, though receives and a send are with the kernel (N1).
-#[test]
-fn n1_a_driver_ends_with_operations_under_way() {
-    let (mut driver, address) = listening(&roomy());
+fn n1_a_driver_ends_with_operations_under_way<D: Real>() {
+    let (mut driver, address) = listening::<D>(&roomy());
     let mut clients = Vec::new();
     for _ in 0..10 {
         clients.push(connect(address));
@@ -203,9 +189,8 @@ fn n1_a_driver_ends_with_operations_under_way() {
 }
 
 /// Who has reset before being accepted is still known by address, and told as reset.
-#[test]
-fn a_peer_that_is_gone_before_it_is_accepted_is_still_named() {
-    let (mut driver, address) = listening(&roomy());
+fn a_peer_that_is_gone_before_it_is_accepted_is_still_named<D: Real>() {
+    let (mut driver, address) = listening::<D>(&roomy());
     let mut expected = Vec::new();
     for _ in 0..50 {
         let client = connect(address);
@@ -231,4 +216,35 @@ fn a_peer_that_is_gone_before_it_is_accepted_is_still_named() {
     peers.sort();
     expected.sort();
     assert_eq!(peers, expected);
+}
+
+/// RFC 9293 §3.8.5: urgent data ends a read early, and must not hide what is behind it.
+fn what_follows_urgent_data_is_heard<D: Real>() {
+    let (mut driver, mut client, conn) = connected::<D>();
+    driver.recv(conn);
+    let mut expected = Vec::new();
+    for round in 0..100 {
+        let before = pattern(round, 1 + round * 7);
+        client.write_all(&before).unwrap();
+        // SAFETY: the byte lives through the call, which gets its true length.
+        let sent = unsafe { libc::send(client.as_raw_fd(), (&raw const round).cast(), 1, libc::MSG_OOB) };
+        assert_eq!(sent, 1);
+        client.write_all(b"behind").unwrap();
+        expected.extend_from_slice(&before);
+        expected.extend_from_slice(b"behind");
+        let mut heard = 0;
+        let wanted = before.len() + 6;
+        until(&mut driver, |driver, event| {
+            let Event::Received { inbound: Inbound::Bytes(mut lease), .. } = event else {
+                panic!("{event:?}")
+            };
+            let bytes = driver.bytes(&mut lease);
+            assert_eq!(bytes, &expected[expected.len() - wanted + heard..][..bytes.len()]);
+            heard += bytes.len();
+            driver.release(lease);
+            heard == wanted
+        });
+    }
+    driver.close(conn);
+    closed(&mut driver, conn);
 }

@@ -9,8 +9,16 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::*;
-use moongate_io::{Driver, Event, ListenerId};
-use moongate_sys::{BindError, EventBell, Listener, Uring, UringConfig, bind};
+use moongate_io::{Event, ListenerId};
+use moongate_sys::{BindError, Listener, UringConfig, bind};
+
+on_every_driver!(
+    ipv6_takes_ipv6_only_and_tells_its_peers,
+    n10_unlisten_takes_what_has_connected,
+    a_listener_that_never_listened_can_be_closed,
+    two_listeners_are_told_apart,
+    n10_listeners_end_together,
+);
 
 fn here() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -121,24 +129,22 @@ fn every_socket_gets_connections_that_inherit_the_options() {
     assert_eq!(total, CONNECTIONS);
 }
 
-#[test]
-fn ipv6_takes_ipv6_only_and_tells_its_peers() {
+fn ipv6_takes_ipv6_only_and_tells_its_peers<D: Real>() {
     let (address, mut listeners) = bind("[::1]:0".parse().unwrap(), 1, false, &OPTIONS).unwrap();
     assert_eq!(get(&listeners[0], libc::IPPROTO_IPV6, libc::IPV6_V6ONLY), 1);
-    let mut driver = Uring::new(&roomy(), vec![listeners.remove(0)], &EventBell::new().unwrap()).unwrap();
+    let mut driver = driver::<D>(&roomy(), vec![listeners.remove(0)]);
     driver.listen(ListenerId(0));
     let client = connect(address);
     assert_eq!(accept(&mut driver).1, client.local_addr().unwrap());
 }
 
 /// N10: who had connected is taken, also with fewer slots than connections; then nobody listens any more.
-#[test]
-fn n10_unlisten_takes_what_has_connected() {
+fn n10_unlisten_takes_what_has_connected<D: Real>() {
     const CONNECTIONS: usize = 300;
     for (slots, listens) in [(1024, true), (1024, false), (16, true)] {
         let (address, listener) = listener();
         let config = UringConfig { slots, ..roomy() };
-        let mut driver = Uring::new(&config, vec![listener], &EventBell::new().unwrap()).unwrap();
+        let mut driver = driver::<D>(&config, vec![listener]);
         driver.listen(ListenerId(0));
         if listens {
             assert!(watch(&mut driver, Duration::from_millis(5)).is_empty(), "accepts are waiting");
@@ -165,20 +171,18 @@ fn n10_unlisten_takes_what_has_connected() {
     }
 }
 
-#[test]
-fn a_listener_that_never_listened_can_be_closed() {
+fn a_listener_that_never_listened_can_be_closed<D: Real>() {
     let (address, listener) = listener();
-    let mut driver = Uring::new(&roomy(), vec![listener], &EventBell::new().unwrap()).unwrap();
+    let mut driver = driver::<D>(&roomy(), vec![listener]);
     driver.unlisten(ListenerId(0));
     assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     driver.listen(ListenerId(0));
     assert!(watch(&mut driver, Duration::from_millis(10)).is_empty());
 }
 
-#[test]
-fn two_listeners_are_told_apart() {
+fn two_listeners_are_told_apart<D: Real>() {
     let ((first, a), (second, b)) = (listener(), listener());
-    let mut driver = Uring::new(&roomy(), vec![a, b], &EventBell::new().unwrap()).unwrap();
+    let mut driver = driver::<D>(&roomy(), vec![a, b]);
     driver.listen(ListenerId(0));
     driver.listen(ListenerId(1));
     for (address, id) in [(first, 0), (second, 1), (first, 0)] {
@@ -191,12 +195,11 @@ fn two_listeners_are_told_apart() {
 }
 
 /// N10: several listeners end at once, with one slot between them.
-#[test]
-fn n10_listeners_end_together() {
+fn n10_listeners_end_together<D: Real>() {
     const CONNECTIONS: usize = 20;
     let ((first, a), (second, b)) = (listener(), listener());
     let config = UringConfig { slots: 1, ..roomy() };
-    let mut driver = Uring::new(&config, vec![a, b], &EventBell::new().unwrap()).unwrap();
+    let mut driver = driver::<D>(&config, vec![a, b]);
     for id in [0, 1] {
         driver.listen(ListenerId(id));
     }

@@ -6,8 +6,16 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::*;
-use moongate_io::{Driver, Event, Inbound};
+use moongate_io::{Event, Inbound};
 use moongate_sys::UringConfig;
+
+on_every_driver!(
+    pausing_loses_nothing,
+    resuming_before_the_pause_is_done_loses_nothing,
+    n4_pausing_with_too_few_buffers_loses_nothing,
+    a_paused_connection_is_silent,
+    a_connection_can_be_closed_while_it_pauses,
+);
 
 const LEN: usize = 40_000_000;
 
@@ -22,8 +30,8 @@ enum Habit {
     WaverAndRest,
 }
 
-fn check(config: &UringConfig, habit: Habit) {
-    let (mut driver, address) = listening(config);
+fn check<D: Real>(config: &UringConfig, habit: Habit) {
+    let (mut driver, address) = listening::<D>(config);
     let client = connect(address);
     let (conn, _) = accept(&mut driver);
     let bytes = pattern(7, LEN);
@@ -78,31 +86,25 @@ fn check(config: &UringConfig, habit: Habit) {
     closed(&mut driver, conn);
 }
 
-#[test]
-fn pausing_loses_nothing() {
-    check(&roomy(), Habit::Rest);
+fn pausing_loses_nothing<D: Real>() {
+    check::<D>(&roomy(), Habit::Rest);
 }
 
-#[test]
-fn resuming_before_the_pause_is_done_loses_nothing() {
-    check(&roomy(), Habit::Waver);
-    check(&roomy(), Habit::WaverAndRest);
+fn resuming_before_the_pause_is_done_loses_nothing<D: Real>() {
+    check::<D>(&roomy(), Habit::Waver);
+    check::<D>(&roomy(), Habit::WaverAndRest);
 }
 
-#[test]
-fn n4_pausing_with_too_few_buffers_loses_nothing() {
+fn n4_pausing_with_too_few_buffers_loses_nothing<D: Real>() {
     let few = UringConfig { recv_buffers: 4, ..roomy() };
-    check(&few, Habit::Rest);
-    check(&few, Habit::Waver);
-    check(&few, Habit::WaverAndRest);
+    check::<D>(&few, Habit::Rest);
+    check::<D>(&few, Habit::Waver);
+    check::<D>(&few, Habit::WaverAndRest);
 }
 
 /// A pause really stops: after the few receives on their way nothing comes, until resumed.
-#[test]
-fn a_paused_connection_is_silent() {
-    let (mut driver, address) = listening(&roomy());
-    let mut client = connect(address);
-    let (conn, _) = accept(&mut driver);
+fn a_paused_connection_is_silent<D: Real>() {
+    let (mut driver, mut client, conn) = connected::<D>();
     driver.recv(conn);
     assert!(watch(&mut driver, Duration::from_millis(5)).is_empty());
     driver.pause(conn);
@@ -111,27 +113,14 @@ fn a_paused_connection_is_silent() {
     client.shutdown(Shutdown::Write).unwrap();
     assert!(watch(&mut driver, Duration::from_millis(50)).is_empty());
     driver.resume(conn);
-    let mut heard = Vec::new();
-    until(&mut driver, |driver, event| match event {
-        Event::Received { inbound: Inbound::Bytes(mut lease), .. } => {
-            heard.extend_from_slice(driver.bytes(&mut lease));
-            driver.release(lease);
-            false
-        }
-        Event::Received { inbound: Inbound::End, .. } => true,
-        event => panic!("{event:?}"),
-    });
-    assert_eq!(heard, b"are you there?");
+    assert_eq!(hear_out(&mut driver), b"are you there?");
     driver.close(conn);
     closed(&mut driver, conn);
 }
 
-#[test]
-fn a_connection_can_be_closed_while_it_pauses() {
+fn a_connection_can_be_closed_while_it_pauses<D: Real>() {
     for waits in [false, true] {
-        let (mut driver, address) = listening(&roomy());
-        let _client = connect(address);
-        let (conn, _) = accept(&mut driver);
+        let (mut driver, _client, conn) = connected::<D>();
         driver.recv(conn);
         assert!(watch(&mut driver, Duration::from_millis(5)).is_empty());
         driver.pause(conn);

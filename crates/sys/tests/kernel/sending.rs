@@ -1,15 +1,19 @@
 //! Sends: whole, short, of many segments, and to a peer that does not read.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::thread;
 use std::time::Duration;
 
 use crate::common::*;
-use moongate_io::{
-    CHAIN_SEGMENTS_MAX, Chain, ConnId, Driver, Event, Inbound, ListenerId, Segment, SendFault,
-};
-use moongate_sys::{EventBell, Uring};
+use moongate_io::{CHAIN_SEGMENTS_MAX, Chain, ConnId, Driver, Event, ListenerId, Segment, SendFault};
+
+on_every_driver!(
+    n6_short_sends_are_resumed_in_order,
+    segments_of_every_number_go_out_in_order,
+    n1_a_send_that_is_stuck_comes_back_when_closed,
+    fin_follows_the_send_in_flight,
+    n6_a_send_to_nobody_is_gone,
+);
 
 /// What is left of `chain` after `count` bytes.
 fn rest(chain: Chain, mut count: usize) -> Option<Chain> {
@@ -31,7 +35,7 @@ fn rest(chain: Chain, mut count: usize) -> Option<Chain> {
 }
 
 /// Sends all of `chain`, however short the single sends are; says how many it took.
-fn send_all(driver: &mut Uring, conn: ConnId, chain: Chain) -> usize {
+fn send_all(driver: &mut impl Driver, conn: ConnId, chain: Chain) -> usize {
     let mut sends = 1;
     driver.send(conn, chain);
     until(driver, |driver, event| {
@@ -49,66 +53,36 @@ fn send_all(driver: &mut Uring, conn: ConnId, chain: Chain) -> usize {
 }
 
 /// A driver whose connections have so small a send buffer that most sends are short.
-fn short_of_breath() -> (Uring, SocketAddr) {
+fn short_of_breath<D: Real>() -> (D, SocketAddr) {
     let (address, listener) = listener();
     set(&listener, libc::SOL_SOCKET, libc::SO_SNDBUF, 4608);
     // Segments as on a real network: the loopback's of 64 KiB would wait for delayed acknowledgements.
     set(&listener, libc::IPPROTO_TCP, libc::TCP_MAXSEG, 1000);
-    let mut driver = Uring::new(&roomy(), vec![listener], &EventBell::new().unwrap()).unwrap();
+    let mut driver: D = driver(&roomy(), vec![listener]);
     driver.listen(ListenerId(0));
     (driver, address)
 }
 
-#[test]
-fn n6_short_sends_are_resumed_in_order() {
-    let (mut driver, address) = short_of_breath();
-    let mut client = connect(address);
+fn n6_short_sends_are_resumed_in_order<D: Real>() {
+    let (mut driver, address) = short_of_breath::<D>();
+    let client = connect(address);
     let (conn, _) = accept(&mut driver);
 
     let bytes = pattern(1, 12_000_000);
-    let expected = bytes.clone();
-    let reading = thread::spawn(move || {
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).unwrap();
-        assert!(heard == expected);
-    });
+    let reading = read_on(&client);
     let many = bytes.chunks(bytes.len().div_ceil(CHAIN_SEGMENTS_MAX)).map(segment).collect();
     let sends = send_all(&mut driver, conn, Chain::Many(many));
     assert!(sends > 100, "{sends} sends were enough");
     assert_eq!(driver.counters().sends_short as usize, sends - 1);
     driver.shutdown_write(conn);
     // FIN must not wait for the close.
-    reading.join_within(&mut driver);
+    assert!(join_within(&mut driver, reading) == bytes);
     driver.close(conn);
     closed(&mut driver, conn);
 }
 
-trait JoinWithin {
-    fn join_within(self, driver: &mut Uring);
-}
-
-impl JoinWithin for thread::JoinHandle<()> {
-    /// Joins the thread while the driver turns.
-    fn join_within(self, driver: &mut Uring) {
-        let end = std::time::Instant::now() + PATIENCE;
-        while !self.is_finished() {
-            assert!(std::time::Instant::now() < end);
-            for event in watch(driver, Duration::from_millis(5)) {
-                assert!(!matches!(event, Event::Closed { .. }));
-                if let Event::Received { inbound: Inbound::Bytes(lease), .. } = event {
-                    driver.release(lease);
-                }
-            }
-        }
-        self.join().unwrap();
-    }
-}
-
-#[test]
-fn segments_of_every_number_go_out_in_order() {
-    let (mut driver, address) = listening(&roomy());
-    let mut client = connect(address);
-    let (conn, _) = accept(&mut driver);
+fn segments_of_every_number_go_out_in_order<D: Real>() {
+    let (mut driver, mut client, conn) = connected::<D>();
     for count in [1, 2, 3, CHAIN_SEGMENTS_MAX] {
         let segments: Vec<Segment> = (0..count).map(|at| segment(format!("<{at}>").as_bytes())).collect();
         let expected: String = (0..count).map(|at| format!("<{at}>")).collect();
@@ -121,12 +95,9 @@ fn segments_of_every_number_go_out_in_order() {
 }
 
 /// N1: the chain stays the driver's until the send has ended, and closing ends it.
-#[test]
-fn n1_a_send_that_is_stuck_comes_back_when_closed() {
+fn n1_a_send_that_is_stuck_comes_back_when_closed<D: Real>() {
     for abort in [false, true] {
-        let (mut driver, address) = listening(&roomy());
-        let client = connect(address);
-        let (conn, _) = accept(&mut driver);
+        let (mut driver, client, conn) = connected::<D>();
         driver.recv(conn);
         // Nobody reads: sooner or later a send gets stuck.
         let block = chain(&pattern(0, 1 << 20));
@@ -169,20 +140,15 @@ fn n1_a_send_that_is_stuck_comes_back_when_closed() {
 }
 
 /// The FIN waits for the send in flight, also if asked for too early, and for the rest of it if it is short.
-#[test]
-fn fin_follows_the_send_in_flight() {
-    let (mut driver, address) = short_of_breath();
-    let mut client = connect(address);
+fn fin_follows_the_send_in_flight<D: Real>() {
+    let (mut driver, address) = short_of_breath::<D>();
+    let client = connect(address);
     let (conn, _) = accept(&mut driver);
     let bytes = pattern(3, 2_000_000);
     driver.send(conn, chain(&bytes));
     driver.shutdown_write(conn);
     driver.shutdown_write(conn);
-    let reading = thread::spawn(move || {
-        let mut heard = Vec::new();
-        client.read_to_end(&mut heard).unwrap();
-        (client, heard)
-    });
+    let reading = read_on(&client);
     let mut left = None;
     until(&mut driver, |_, event| {
         let Event::Sent { chain, outcome, .. } = event else { panic!("{event:?}") };
@@ -192,35 +158,15 @@ fn fin_follows_the_send_in_flight() {
     // Were it not short, nothing would be proved about the rest.
     send_all(&mut driver, conn, left.expect("the first send is short"));
     driver.recv(conn);
-    let end = std::time::Instant::now() + PATIENCE;
-    while !reading.is_finished() {
-        assert!(watch(&mut driver, Duration::from_millis(5)).is_empty());
-        assert!(std::time::Instant::now() < end);
-    }
-    let (client, heard) = reading.join().unwrap();
-    assert!(heard == bytes);
+    assert!(join_within(&mut driver, reading) == bytes);
     // The other direction still works.
-    use std::io::Write;
     (&client).write_all(b"still here").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    let mut heard = Vec::new();
-    until(&mut driver, |driver, event| match event {
-        Event::Received { inbound: Inbound::Bytes(mut lease), .. } => {
-            heard.extend_from_slice(driver.bytes(&mut lease));
-            driver.release(lease);
-            false
-        }
-        Event::Received { inbound: Inbound::End, .. } => true,
-        event => panic!("{event:?}"),
-    });
-    assert_eq!(heard, b"still here");
+    assert_eq!(hear_out(&mut driver), b"still here");
 }
 
-#[test]
-fn n6_a_send_to_nobody_is_gone() {
-    let (mut driver, address) = listening(&roomy());
-    let client = connect(address);
-    let (conn, _) = accept(&mut driver);
+fn n6_a_send_to_nobody_is_gone<D: Real>() {
+    let (mut driver, client, conn) = connected::<D>();
     reset(client);
     // The first send may still be taken before the reset is seen.
     let mut attempts = 0;

@@ -5,16 +5,21 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use crate::common::*;
-use moongate_io::{Driver, Event, ListenerId};
-use moongate_sys::{EventBell, SetupError, Uring, UringConfig, machine};
+use moongate_io::{Event, ListenerId};
+use moongate_sys::{Epoll, EventBell, SetupError, TokioUring, Uring, UringConfig, machine};
+
+on_every_driver!(
+    k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free,
+    a_small_table_is_shared_between_listeners,
+    drivers_live_on_threads_of_their_own,
+);
 
 /// Clients that do not fit wait in the kernel's queue, none is dropped, and each is served once there is room.
-#[test]
-fn k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free() {
+fn k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free<D: Real>() {
     for slots in [1, 2, 8] {
         const CLIENTS: usize = 40;
         let config = UringConfig { slots, ..roomy() };
-        let (mut driver, address) = listening(&config);
+        let (mut driver, address) = listening::<D>(&config);
         let mut clients: Vec<_> = (0..CLIENTS).map(|_| connect(address)).collect();
         // Nobody leaves: as many come as there are slots, and no more.
         let mut present = Vec::new();
@@ -58,11 +63,10 @@ fn k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free() {
 }
 
 /// Two listeners with one slot between them both get their turn.
-#[test]
-fn a_small_table_is_shared_between_listeners() {
+fn a_small_table_is_shared_between_listeners<D: Real>() {
     let ((first, a), (second, b)) = (listener(), listener());
     let config = UringConfig { slots: 1, ..roomy() };
-    let mut driver = Uring::new(&config, vec![a, b], &EventBell::new().unwrap()).unwrap();
+    let mut driver = driver::<D>(&config, vec![a, b]);
     driver.listen(ListenerId(0));
     driver.listen(ListenerId(1));
     let _clients: Vec<_> = (0..3).flat_map(|_| [connect(first), connect(second)]).collect();
@@ -78,31 +82,41 @@ fn a_small_table_is_shared_between_listeners() {
 
 #[test]
 fn what_cannot_be_built_says_why() {
-    let check = |config: UringConfig, expect: &str| {
-        let error = Uring::new(&config, Vec::new(), &EventBell::new().unwrap()).err().expect(expect);
+    fn check<D: Real>(config: UringConfig, expect: &str) -> SetupError {
+        let error = D::build(&config, Vec::new(), &EventBell::new().unwrap()).err().expect(expect);
         assert!(error.to_string().contains(expect), "{error}");
         error
-    };
-    check(UringConfig { recv_buffers: 3, ..roomy() }, "recv_buffers is 3, but must be a power of two");
-    check(UringConfig { recv_buffer_size: 0, ..roomy() }, "recv_buffer_size is 0");
-    check(UringConfig { slots: 0, ..roomy() }, "slots is 0");
-    check(UringConfig { slots: 1 << 24, ..roomy() }, "slots is 16777216");
-    check(UringConfig { ring_entries: 0, ..roomy() }, "ring_entries is 0");
-    check(UringConfig { completion_entries: 1, ..roomy() }, "completion_entries is 1");
-    check(UringConfig { cpu: Some(8000), ..roomy() }, "cannot keep a shard on CPU 8000");
-    let error = check(UringConfig { slots: (1 << 24) - 1, ..roomy() }, "RLIMIT_NOFILE");
+    }
+    fn check_all<D: Real>() {
+        check::<D>(UringConfig { recv_buffers: 0, ..roomy() }, "recv_buffers is 0, but must be");
+        check::<D>(UringConfig { recv_buffer_size: 0, ..roomy() }, "recv_buffer_size is 0");
+        check::<D>(UringConfig { slots: 0, ..roomy() }, "slots is 0");
+        check::<D>(UringConfig { slots: 1 << 24, ..roomy() }, "slots is 16777216");
+        check::<D>(UringConfig { cpu: Some(8000), ..roomy() }, "cannot keep a shard on CPU 8000");
+    }
+    check_all::<Uring>();
+    check_all::<TokioUring>();
+    check_all::<Epoll>();
+    let three = UringConfig { recv_buffers: 3, ..roomy() };
+    check::<Uring>(three, "recv_buffers is 3, but must be a power of two");
+    fn check_rings<D: Real>() {
+        check::<D>(UringConfig { ring_entries: 0, ..roomy() }, "ring_entries is 0");
+        check::<D>(UringConfig { completion_entries: 1, ..roomy() }, "completion_entries is 1");
+    }
+    check_rings::<Uring>();
+    check_rings::<TokioUring>();
+    let error = check::<Uring>(UringConfig { slots: (1 << 24) - 1, ..roomy() }, "RLIMIT_NOFILE");
     assert!(matches!(error, SetupError::Missing(_)));
 }
 
 /// The driver can be built on any thread, one for each, all at once, pinned or not.
-#[test]
-fn drivers_live_on_threads_of_their_own() {
+fn drivers_live_on_threads_of_their_own<D: Real>() {
     let cpus = machine::allowed_cpus().unwrap();
     let threads: Vec<_> = (0..4_u8)
         .map(|seed| {
             let (all, cpu) = (cpus.clone(), (seed % 2 == 0).then(|| cpus[usize::from(seed) % cpus.len()]));
             std::thread::spawn(move || {
-                let (mut driver, address) = listening(&UringConfig { cpu, ..roomy() });
+                let (mut driver, address) = listening::<D>(&UringConfig { cpu, ..roomy() });
                 let expected = cpu.map_or(all, |cpu| vec![cpu]);
                 assert_eq!(machine::allowed_cpus().unwrap(), expected);
                 let mut client = connect(address);

@@ -25,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// What a tunnel's lifetime is if there is no end to it.
+pub(super) const NO_LIFETIME: &str = "none";
+
 /// The bounds of every time in a route.
 const TIME_MIN: Duration = Duration::from_millis(100);
 const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -193,7 +196,8 @@ fn check_path(word: Word<'_>, end: usize) -> Result<(), Wrong<'_>> {
 }
 
 /// Which options a tunnel has, for error texts.
-const OPTIONS: &str = "upgrade, strip, prefix, host, http, connect_timeout, answer_timeout or idle_timeout";
+const OPTIONS: &str =
+    "upgrade, strip, prefix, host, http, connect_timeout, answer_timeout, idle_timeout or lifetime";
 
 fn tunnel<'t>(
     service: Word<'t>,
@@ -212,6 +216,7 @@ fn tunnel<'t>(
         connect_timeout: CONNECT_TIMEOUT,
         answer_timeout: ANSWER_TIMEOUT,
         idle_timeout: IDLE_TIMEOUT,
+        lifetime: None,
         protocols: vec![Protocol("websocket".into())],
         strip: Box::default(),
         prefix: Box::default(),
@@ -257,6 +262,8 @@ fn option<'t>(
         "connect_timeout" => tunnel.connect_timeout = duration(value)?,
         "answer_timeout" => tunnel.answer_timeout = duration(value)?,
         "idle_timeout" => tunnel.idle_timeout = duration(value)?,
+        "lifetime" if value.text == NO_LIFETIME => tunnel.lifetime = None,
+        "lifetime" => tunnel.lifetime = Some(duration(value)?),
         _ => return wrong(name, format!("not an option; wants {OPTIONS}")),
     }
     Ok(())

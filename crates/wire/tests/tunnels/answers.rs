@@ -75,8 +75,44 @@ fn switches() {
     refused("acme-rpc/2", &["Upgrade: acme-rpc", "Connection: upgrade"]);
     let old = b"HTTP/1.0 101 Go\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
     assert_eq!(reason(&switch("websocket", &[]), old), "upstream_switched", "H4");
-    let unasked = b"HTTP/1.1 101 Go\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n";
-    assert_eq!(reason(&ordinary("GET /a HTTP/1.1", &[]), unasked), "upstream_switched", "H5");
+    // Also if the route has the protocol.
+    for protocol in ["websocket", "acme-rpc/2", "h2c"] {
+        let unasked = format!("HTTP/1.1 101 Go\r\nUpgrade: {protocol}\r\nConnection: upgrade\r\n\r\n");
+        assert_eq!(reason(&ordinary("GET /a HTTP/1.1", &[]), unasked.as_bytes()), "upstream_switched", "H5");
+    }
+}
+
+/// H6, H7: what is about the upstream's connection stays there, and `Connection` takes nothing else away.
+#[test]
+fn fields_of_answers() {
+    let check = |connection: &str, line: &str, goes_on: bool| {
+        let head = ["HTTP/1.1 204 Done", "Date: x", &format!("Connection: {connection}"), line];
+        let (_, out, _) =
+            answered(TABLE, &ordinary("GET /a HTTP/1.1", &[]), &lines(&head)).expect("an answer");
+        let mut expect = vec!["HTTP/1.1 204 Done", "Date: x", "Connection: close"];
+        if goes_on {
+            expect.insert(2, line);
+        }
+        assert_eq!(split(&out), expect, "{connection}");
+    };
+    for gone in [
+        "Connection: keep-alive",
+        "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA",
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: keep-alive",
+        "TE: trailers",
+        "Trailer: X",
+        "Upgrade: h2c",
+    ] {
+        check("close", gone, false);
+    }
+    check("close", "Hop: x", true);
+    check("close, HOP", "Hop: x", false);
+    for name in
+        ["Age", "Set-Cookie", "Vary", "WWW-Authenticate", "Access-Control-Allow-Origin", "X-Frame-Options"]
+    {
+        check(&format!("close, {name}"), &format!("{name}: y"), true);
+    }
 }
 
 /// H10: what stands behind the 101 is left for whoever speaks the new protocol.
@@ -117,6 +153,10 @@ fn ordinary_answers() {
     let chunked = b"HTTP/1.1 401 No\r\nDate: now\r\nTransfer-Encoding: CHUNKED\r\nTrailer: X\r\n\r\n5;x\r\nhello\r\n0\r\nX: y\r\n\r\n";
     let written = ["HTTP/1.1 401 No", "Date: now", "Transfer-Encoding: chunked", CLOSE];
     check("chunks", &get, chunked, &written, b"5\r\nhello\r\n0\r\n\r\n", true);
+    let looks_like_one =
+        b"HTTP/1.1 200 OK\r\nDate: now\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 0\r\n\r\n";
+    let written = ["HTTP/1.1 200 OK", "Date: now", "Content-Length: 0", CLOSE];
+    check("200 that names the protocol", &websocket, looks_like_one, &written, b"", true);
     check("chunks to HTTP/1.0", &old, chunked, &["HTTP/1.1 401 No", "Date: now", CLOSE], b"hello", true);
     check("chunks to HEAD", &head_only, chunked, &["HTTP/1.1 401 No", "Date: now", CLOSE], b"", true);
 

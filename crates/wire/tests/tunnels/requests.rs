@@ -104,6 +104,14 @@ fn a_switch_is_asked_for_in_our_own_words() {
     );
 }
 
+/// H9: a length of nothing says nothing, and the upstream is not told of it.
+#[test]
+fn a_switch_has_no_length() {
+    let usual = ["GET /chat/x HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket"];
+    let with_length = [&usual[..], &["Content-Length: 0"]].concat();
+    assert_eq!(sent(CHAT, &with_length), sent(CHAT, &usual));
+}
+
 /// H6, H7, H8: line for line, whether it goes on.
 #[test]
 fn fields_that_stay_here() {
@@ -166,7 +174,15 @@ fn connection_options_strip_no_security_fields() {
         "sec-fetch-site",
         "X-User",
         "Accept",
+        "Access-Control-Request-Method",
+        "Cache-Control",
         "Content-Type",
+        "Date",
+        "If-Match",
+        "Last-Event-ID",
+        "Range",
+        "Referer",
+        "User-Agent",
         "Via",
     ] {
         check(kept, true);
@@ -220,6 +236,8 @@ fn the_peer_is_written_as_rfc_7239_wants_it() {
         assert!(text.contains(&format!("\r\nX-Forwarded-For: {plain}\r\n")), "{text}");
         assert!(text.contains(&format!("\r\nForwarded: for={forwarded};proto=http\r\n")), "{text}");
         assert!(text.contains("\r\nVia: 1.0 moongate\r\n"), "{text}");
+        // H8: the version is this connection's, not the client's.
+        assert!(text.starts_with("GET /chat/ HTTP/1.1\r\n"), "{text}");
     };
     check("192.0.2.1", "192.0.2.1", "192.0.2.1");
     check("2001:db8::1", "2001:db8::1", "\"[2001:db8::1]\"");

@@ -14,7 +14,7 @@ fn a_table_is_understood() {
         &["/topics/*  topics", "/connect   connect", "/echo      echo", "/          page"],
     );
     check("/alive health; /ready ready", &["/alive  health", "/ready  ready"]);
-    const TIMES: &str = "connect_timeout=5s answer_timeout=1m idle_timeout=1h";
+    const TIMES: &str = "connect_timeout=5s answer_timeout=1m idle_timeout=1h lifetime=none";
     check(
         "/a tunnel App.Internal:3000",
         &[&format!("/a  tunnel app.internal:3000 upgrade=websocket {TIMES}")],
@@ -22,18 +22,18 @@ fn a_table_is_understood() {
     check("/* tunnel [::1]:80", &[&format!("/*  tunnel [::1]:80 upgrade=websocket {TIMES}")]);
     check(
         "/rpc/* tunnel unix:/run/rpc.sock,10.0.0.1:81 upgrade=acme-rpc/2,websocket strip=/rpc/ prefix=/v2/ host=App:8 \
-         http=pass connect_timeout=250ms answer_timeout=90s idle_timeout=120m # the whole lot",
+         http=pass connect_timeout=250ms answer_timeout=90s idle_timeout=120m lifetime=1440m # the whole lot",
         &[
             "/rpc/*  tunnel unix:/run/rpc.sock,10.0.0.1:81 upgrade=acme-rpc/2,websocket strip=/rpc prefix=/v2 host=App:8 \
-           http=pass connect_timeout=250ms answer_timeout=90s idle_timeout=2h",
+           http=pass connect_timeout=250ms answer_timeout=90s idle_timeout=2h lifetime=24h",
         ],
     );
 }
 
 #[test]
 fn what_is_described_reads_back() {
-    let text =
-        "/a/* tunnel a.example:1,unix:/x upgrade=x,y/2 strip=/a host=h http=pass; /topics/* topics; / page";
+    let text = "/a/* tunnel a.example:1,unix:/x upgrade=x,y/2 strip=/a host=h http=pass; /b tunnel a:1 lifetime=90s; \
+                /c tunnel a:1 lifetime=none; /topics/* topics; / page";
     let table = routes(text);
     assert_eq!(routes(&table.describe().join("\n")), table);
 }
@@ -124,6 +124,7 @@ fn errors_point_at_the_spot() {
     plain("/ab/* tunnel a:1 strip=/a", "                       ^^", "what the paths");
     plain("/a tunnel a:1 idle_timeout=5", "                           ^", "from 100ms to 168h");
     plain("/a tunnel a:1 idle_timeout=99h9", "                           ^^^^", "from 100ms");
+    plain("/a tunnel a:1 lifetime=0", "                       ^", "from 100ms to 168h");
     plain("/a tunnel a:1 connect_timeout=1ms", "                              ^^^", "from 100ms");
     check("/x page\n\t/a topic # here\n/y page", " /a topic # here", "    ^^^^^", "not a service");
 }
@@ -131,7 +132,7 @@ fn errors_point_at_the_spot() {
 /// H18: nothing that would let requests follow unseen.
 #[test]
 fn some_protocols_are_never_tunnelled() {
-    for never in ["h2c", "H2C", "TLS/1.0", "tls", "TLS/1.3", "h2", "HTTP/2.0"] {
+    for never in ["h2c", "H2C", "TLS/1.0", "tls", "TLS/1.3", "h2", "h3", "HTTP/2.0"] {
         let errors = Routes::parse(&format!("/a tunnel a:1 upgrade=websocket,{never}")).expect_err(never);
         assert!(errors[0].to_string().contains("is never tunnelled"), "{errors:?}");
     }

@@ -4,7 +4,7 @@ use moongate_io::ConnId;
 use moongate_wire::frame::{Opcode, ServerFrames, encode_masked};
 
 use crate::Config;
-use crate::tunnel::tests::stage::Stage;
+use crate::stage::Stage;
 
 fn stage(change: impl FnOnce(&mut Config)) -> Stage {
     Stage::with("/connect connect; /topics/* topics", |config| {

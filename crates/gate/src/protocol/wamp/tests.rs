@@ -6,7 +6,7 @@ use moongate_wire::frame::{Opcode, ServerFrames, encode_masked};
 use moongate_wire::protocol::wamp::{event, publication_id, subscription_id};
 
 use crate::Config;
-use crate::tunnel::tests::stage::Stage;
+use crate::stage::Stage;
 
 const UPGRADE: &str = "GET /connect HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: wamp.2.json\r\n\r\n";

@@ -1,9 +1,11 @@
 //! Ordinary answers, and requests with a body.
 
+use std::time::Duration;
+
 use moongate_io::{ConnId, Inbound};
 
-use super::stage::{Call, Stage};
-use super::{ROUTES, UPGRADE, assert_refused, leaves, post};
+use super::{ROUTES, assert_refused, leaves, post};
+use crate::stage::{Call, IDLE, Stage, UPGRADE};
 
 /// H3, H15: an ordinary answer is relayed, and nothing of either connection is used again.
 #[test]
@@ -15,6 +17,7 @@ fn h3_h15_any_other_status_is_an_ordinary_answer() {
     let upstream = stage.connects(ticket);
     stage.heard(upstream);
     stage.says(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbo");
+    stage.says(client, "GET /smuggled/too HTTP/1.1\r\n\r\n");
     stage.says(upstream, "dyHTTP/1.1 200 OK\r\n\r\n");
     let answer = stage.heard(client);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nbody"), "{answer}");
@@ -56,6 +59,23 @@ fn h3_an_answer_that_is_cut_short_does_not_end_well() {
     check("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nbo\r\nzz", |_, _| {}, false);
     check("HTTP/1.1 200 OK\r\n\r\nuntil close", Stage::ends, true);
     check("HTTP/1.1 200 OK\r\n\r\nuntil close", Stage::resets, false);
+}
+
+/// H17: as long as it goes on, it may; then it ends like one that was cut short.
+#[test]
+fn h17_an_answer_that_stops_is_waited_for_as_long_as_a_tunnel() {
+    let mut stage = Stage::new(ROUTES);
+    let (client, upstream) = stage.asked("GET /p HTTP/1.1\r\nHost: a\r\n\r\n");
+    stage.says(upstream, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
+    for _ in 0..3 {
+        stage.pass(IDLE - Duration::from_secs(1));
+        stage.says(upstream, "x");
+    }
+    assert_eq!(stage.calls(), []);
+    stage.pass(IDLE + Duration::from_millis(200));
+    let calls = stage.calls();
+    assert!(calls.contains(&Call::Abort(client)) && calls.contains(&Call::Abort(upstream)), "{calls:?}");
+    stage.assert_empty();
 }
 
 #[test]

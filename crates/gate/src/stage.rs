@@ -14,6 +14,11 @@ use moongate_wire::route::Routes;
 
 use crate::{Config, Shard};
 
+/// A request to switch, and the answer of an upstream that does.
+pub(crate) const UPGRADE: &str =
+    "GET /t HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: acme/2\r\n\r\n";
+pub(crate) const SWITCHED: &str = "HTTP/1.1 101 Over\r\nConnection: upgrade\r\nUpgrade: acme/2\r\n\r\n";
+
 /// What the driver was asked for, besides sending and receiving.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Call {
@@ -389,8 +394,8 @@ impl Stage {
 
     /// A tunnel, through which nothing has gone.
     pub(crate) fn tunnel(&mut self) -> (ConnId, ConnId) {
-        let (client, upstream) = self.asked(super::UPGRADE);
-        self.says(upstream, super::SWITCHED);
+        let (client, upstream) = self.asked(UPGRADE);
+        self.says(upstream, SWITCHED);
         assert!(self.heard(client).starts_with("HTTP/1.1 101 "));
         assert_eq!((self.heard(upstream), self.calls()), (String::new(), Vec::new()));
         (client, upstream)
@@ -400,7 +405,13 @@ impl Stage {
     pub(crate) fn sample(&mut self, name: &str, labels: &[&str]) -> f64 {
         assert!(self.control.ask(0, Ask::Snapshot).is_ok());
         self.tick();
-        let Some((_, moongate_hub::Tell::Snapshot(shot))) = self.control.next_tell() else { panic!() };
+        let shot = loop {
+            match self.control.next_tell() {
+                Some((_, moongate_hub::Tell::Snapshot(shot))) => break shot,
+                Some(_) => {}
+                None => panic!("a snapshot was asked for"),
+            }
+        };
         let mut samples = shot.samples.iter().filter(|sample| {
             sample.name == name && labels.iter().all(|label| sample.labels.iter().any(|(_, is)| is == label))
         });
