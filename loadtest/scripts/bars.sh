@@ -45,7 +45,7 @@ at_most() {
     }'
 }
 
-# User memory: what each connection adds from 3,000 to 15,000, and what the gateway takes before the first.
+# User memory: what each connection adds from 1,000 to 15,000, and what the gateway takes before the first.
 bar_memory() {
     local log=target/compare/bar-memory.log verdict=0 log_each=target/compare/bar-memory-each.log
     echo

@@ -127,7 +127,7 @@ impl Run<'_> {
     fn sizes(&self) -> Vec<u32> {
         let all = self.spec.kind.opened_before();
         match &self.spec.kind {
-            Kind::Idle(_) if all > 1 => vec![all.div_ceil(5), all],
+            Kind::Idle(_) if all > 1 => vec![all.div_ceil(15), all],
             _ => vec![all],
         }
     }

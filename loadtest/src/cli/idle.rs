@@ -13,7 +13,7 @@ pub(crate) struct IdleArgs {
     common: Common,
     #[command(flatten)]
     address: Address,
-    /// Connections; memory is looked at with a fifth of them and with all
+    /// Connections; memory is looked at with a fifteenth of them and with all
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=i64::from(PUBLISHERS_MAX)))]
     connections: u32,
     /// Opens a topic for each connection instead of one for all

@@ -182,7 +182,7 @@ fn the_json_says_the_same() {
     let parent = std::os::unix::process::parent_id();
     let line = format!("idle --connections 100 --hold 0 --with {parent} --json {name}");
     load(start(Mischief::Nothing), &line)
-        .expect(0, &["memory     20 connections: ", "per connection (slope)", "beside it  "]);
+        .expect(0, &["memory     7 connections: ", "per connection (slope)", "beside it  "]);
     let idle = read();
     assert_eq!(
         (&idle["right"], &idle["delivered"], &idle["connections"]),
