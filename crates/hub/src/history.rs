@@ -63,6 +63,8 @@ pub(crate) struct History {
     asked_at: Time,
     /// Whether it stands in the heap.
     listed: bool,
+    /// Whether it stands among those with written runs.
+    lingers: bool,
 }
 
 /// What all topics of a home keep.
@@ -77,10 +79,12 @@ pub(crate) struct Histories {
     /// Runs written for who comes back.
     pub(crate) written_bytes: u64,
     oldest: BinaryHeap<Reverse<(Time, Key)>>,
-    /// Topics with written runs, and when to look whether anybody still asks for them.
+    /// Topics with written runs, each once, and when to look whether anybody still asks for them.
     written: VecDeque<(Time, Key)>,
     /// Messages forgotten because memory was short.
     pub(crate) shed: u64,
+    /// Messages written for who comes back, once for each form.
+    pub(crate) encoded: u64,
 }
 
 /// A topic of which somebody wants to hear what is kept.
@@ -105,6 +109,7 @@ impl Histories {
             oldest: BinaryHeap::new(),
             written: VecDeque::new(),
             shed: 0,
+            encoded: 0,
         }
     }
 
@@ -202,7 +207,7 @@ impl Histories {
     fn write(&mut self, topic: &Wanted<'_>, history: &mut History, encoder: &mut impl Encode) -> usize {
         let Wanted { key, form, now, .. } = *topic;
         history.asked_at = now;
-        if history.written.is_empty() {
+        if !std::mem::replace(&mut history.lingers, true) {
             self.written.push_back((now + WRITTEN_LINGER, key));
         }
         let first = history.first(topic.offset);
@@ -226,6 +231,7 @@ impl Histories {
                 payload: &kept.payload,
             };
             encoder.encode(form, &message, &mut bytes);
+            self.encoded += 1;
             ends.push(u32::try_from(bytes.len()).expect("a run is shorter than 4 GiB"));
             if bytes.len() >= self.run_bytes_max || offset == topic.offset {
                 written += bytes.len();
@@ -258,12 +264,10 @@ impl Histories {
             let Some((_, key)) = self.written.front().copied().filter(|(due, _)| *due <= now) else { break };
             self.written.pop_front();
             let Some(history) = history_of(topics, key) else { continue };
-            if history.written.is_empty() {
-                continue;
-            }
-            if history.asked_at + WRITTEN_LINGER > now {
+            if !history.written.is_empty() && history.asked_at + WRITTEN_LINGER > now {
                 self.written.push_back((history.asked_at + WRITTEN_LINGER, key));
             } else {
+                history.lingers = false;
                 self.forget_written(history);
             }
         }
@@ -279,6 +283,7 @@ impl Histories {
         while self.kept_bytes + self.written_bytes > enough {
             let Some((_, key)) = self.written.pop_front() else { break };
             if let Some(history) = history_of(topics, key) {
+                history.lingers = false;
                 self.forget_written(history);
             }
         }
@@ -295,11 +300,21 @@ impl Histories {
         }
     }
 
+    /// Forgets all that a topic kept, which is forgotten itself.
+    pub(crate) fn forget(&mut self, mut history: Box<History>) {
+        while let Some(forgotten) = history.forget_oldest() {
+            self.kept_bytes -= forgotten.charge();
+        }
+        self.forget_written(&mut history);
+    }
+
     fn list_again(&mut self, key: Key, history: &mut History) {
         match history.kept.front() {
             Some(oldest) => self.oldest.push(Reverse((oldest.at, key))),
             None => {
                 history.listed = false;
+                // A topic that falls silent gives back what it grew to.
+                history.kept = VecDeque::new();
                 self.forget_written(history);
             }
         }

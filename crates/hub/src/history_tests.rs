@@ -117,12 +117,27 @@ fn all_who_come_back_share_what_was_written_once() {
     }
     let written = scene.world.hubs[0].home.histories.written_bytes;
     assert_eq!(written, whole.len() as u64 + 9 * 4);
+    assert_eq!(scene.world.hubs[0].home.histories.encoded, 9);
     scene.say([10]);
     scene.come_back(Start::AllKept);
     assert_eq!(scene.heard().0, whole + "0:10:10;");
     scene.world.now = scene.world.now + Duration::from_secs(5);
     scene.world.settle();
     assert_eq!(scene.world.hubs[0].home.histories.written_bytes, 0, "nobody asks any more");
+}
+
+#[test]
+fn a_topic_waits_once_for_its_runs_to_be_forgotten() {
+    let mut scene = Scene::new(limits(10, 100));
+    let topic = scene.topic.clone();
+    for _ in 0..20 {
+        scene.say([1]);
+        scene.come_back(Start::AllKept);
+        scene.heard();
+        // What cannot be kept takes all that was written along.
+        scene.world.publish(0, &topic, &"x".repeat(101));
+    }
+    assert_eq!(scene.world.hubs[0].home.histories.written.len(), 1);
 }
 
 #[test]

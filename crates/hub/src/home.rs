@@ -357,7 +357,10 @@ impl<E: Encode> Home<E> {
                 self.aging.push_back((now, key));
             } else {
                 self.places.remove(&topic.name);
-                self.topics.remove(key);
+                let history = self.topics.remove(key).and_then(|topic| topic.history);
+                if let Some(history) = history {
+                    self.histories.forget(history);
+                }
                 self.forgotten += 1;
             }
         }

@@ -170,7 +170,7 @@ impl<E: Encode> Hub<E> {
             ahead_bytes_max,
             topic_linger: config.topic_linger,
             history: config.history,
-            // With what is said meanwhile it must fit into an outbox.
+            // With what is said meanwhile, and what else may wait there, it must fit into an outbox.
             replay_bytes_max: config.outbox.outbox_bytes_max as usize / 2,
         };
         Hub {

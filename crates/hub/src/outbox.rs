@@ -281,6 +281,11 @@ impl Outboxes {
         self.bytes(slot) > self.limits.outbox_bytes_max / 2
     }
 
+    /// Whether more than a quarter of it does.
+    pub fn past_quarter(&self, slot: u32) -> bool {
+        self.bytes(slot) > self.limits.outbox_bytes_max / 4
+    }
+
     /// Takes the next dirty outbox: its slot, and all that waits there, or as much as fits one send.
     pub fn next_send(&mut self) -> Option<(u32, Chain)> {
         loop {

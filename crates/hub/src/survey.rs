@@ -120,6 +120,11 @@ impl<E: Encode> Hub<E> {
             counts.replayed_bytes,
         );
         let histories = &self.home.histories;
+        snapshot.counter(
+            "moongate_replay_encodings_total",
+            "Kept messages encoded for subscribers that came back: once in each form for all of them.",
+            histories.encoded,
+        );
         snapshot.gauge(
             "moongate_history_bytes",
             "Bytes of messages kept for subscribers that come back, with what it takes to keep them.",
