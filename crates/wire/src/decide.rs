@@ -388,12 +388,9 @@ fn publish(topic: TopicName, cors: Cors, head: &Head<'_>, policy: &Policy) -> Re
 }
 
 fn find_kind(head: &Head<'_>) -> Kind {
-    let One::Value(value) = head.one(Name::ContentType) else { return Kind::Text };
-    let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
-    match essence {
-        _ if essence.eq_ignore_ascii_case(b"application/octet-stream") => Kind::Binary,
-        _ if essence.eq_ignore_ascii_case(b"application/json") => Kind::Json,
-        _ => Kind::Text,
+    match head.one(Name::ContentType) {
+        One::Value(value) => Kind::of_media_type(value),
+        One::Missing | One::Repeated => Kind::Text,
     }
 }
 

@@ -36,3 +36,15 @@ pub enum Kind {
     /// Any bytes.
     Binary,
 }
+
+impl Kind {
+    /// What a body is that a `Content-Type` of this value comes with, parameters aside: text, unless it says otherwise.
+    pub fn of_media_type(value: &[u8]) -> Kind {
+        let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
+        match essence {
+            _ if essence.eq_ignore_ascii_case(b"application/octet-stream") => Kind::Binary,
+            _ if essence.eq_ignore_ascii_case(b"application/json") => Kind::Json,
+            _ => Kind::Text,
+        }
+    }
+}
