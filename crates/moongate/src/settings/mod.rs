@@ -247,6 +247,7 @@ pub(crate) fn load(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     }
 
     loaded.warnings = ours.iter().map(|(name, _)| unknown_name(name)).collect();
+    loaded.warnings.extend(checks::doubts(&loaded.settings));
     loaded.problems.extend(checks::across(&loaded.settings));
     loaded
 }

@@ -136,7 +136,8 @@ const SUBPROTOCOLS: &[Setting] = &[
         kind: Kind::Subprotocols { place: |settings| &mut settings.subprotocols },
         default: "moongate.v1,wamp.2.json",
         doc: "Which subprotocols a WebSocket on a topic or on `/connect` may agree on, by `Sec-WebSocket-Protocol`. Of those \
-              that a client offers its first one here is spoken; with none, a topic's WebSocket carries bare payloads.",
+              that a client offers its first one here is spoken, the same on every route of `topics` and of `connect`; with \
+              none, a topic's WebSocket carries bare payloads, and `/connect` refuses it.",
     },
     Setting {
         name: "SUBSCRIPTION_TOPICS_MAX",
@@ -272,7 +273,8 @@ const LIMITS: &[Setting] = &[
         kind: Kind::Size { least: KIB, most: 2 * GIB, place: |settings| &mut settings.outbox_bytes_max },
         default: "1MiB",
         doc: "How much may wait for one subscriber before `MOONGATE_OUTBOX_POLICY` decides. Must exceed \
-              `MOONGATE_MESSAGE_BYTES_MAX` by the 14 bytes a frame's header can have.",
+              `MOONGATE_MESSAGE_BYTES_MAX` by the 14 bytes a frame's header can have. With less than seven times as much \
+              the start warns: so long a message of line ends or control characters can be in an event stream or a subprotocol.",
     },
     Setting {
         name: "OUTBOX_POLICY",
