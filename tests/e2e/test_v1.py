@@ -13,9 +13,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from events import EventStream
-from gateway import PATIENCE, ROOT
+from gateway import PATIENCE, ROOT, until
 from gauges import resident_bytes, running
 from raw import TEXT, Connection, authority, frame, get, post, upgrade
+from test_control import samples, total
 
 NAME = "moongate.v1"
 SCHEMA = json.loads((ROOT / "docs/protocols/moongate-v1.schema.json").read_text())
@@ -105,8 +106,9 @@ def test_what_others_say_comes_as_it_was_said(gateway, topic):
         assert post(gateway.listen, f"/topics/{topic}", b"hello").status == 200
         assert listener.hear()["text"] == "hello"
         said = b'{"degrees": 12.50}'
-        assert post(gateway.listen, f"/topics/{topic}", said, "Content-Type: application/json").status == 200
-        assert listener.hear()["json"] == json.loads(said)
+        for address in (gateway.listen, gateway.control):
+            assert post(address, f"/topics/{topic}", said, "Content-Type: application/json").status == 200
+            assert listener.hear()["json"] == json.loads(said)
 
 
 def test_json_is_passed_on_verbatim(gateway, topic):
@@ -285,9 +287,11 @@ def test_nothing_comes_after_unsubscribed_and_nothing_is_missed_after_subscribed
 
     with ThreadPoolExecutor() as pool:
         speaking = pool.submit(speak)
-        for listening in [pool.submit(listen, seed) for seed in range(4)]:
-            listening.result(PATIENCE)
-        done.set()
+        try:
+            for listening in [pool.submit(listen, seed) for seed in range(4)]:
+                listening.result(PATIENCE)
+        finally:
+            done.set()
         speaking.result(PATIENCE)
 
 
@@ -322,6 +326,21 @@ def test_connect_is_for_subprotocols(gateway):
         pass
     with connect(gateway.ws("/connect"), subprotocols=["other", NAME]) as one:
         assert one.subprotocol == NAME
+
+
+def test_sessions_are_counted_by_what_they_speak(start, topic):
+    gateway = start()
+
+    def sessions() -> list[float]:
+        found = samples(gateway)
+        return [total(found, "sessions", f'protocol="{name}"') for name in (NAME, "wamp.2.json")]
+
+    with (
+        V1(gateway), V1(gateway, f"/topics/{topic}"), connect(gateway.ws("/connect"), subprotocols=["wamp.2.json"]),
+        connect(gateway.ws(f"/topics/{topic}")),
+    ):
+        until("all to be there", lambda: sessions() == [2, 1])
+    until("all to have gone", lambda: sessions() == [0, 0])
 
 
 def place(message: dict) -> str:
@@ -390,9 +409,30 @@ def test_who_reads_too_slowly_is_told_what_was_dropped(start, topic):
     listener.socket.close()
 
 
-def test_cuts_while_a_topic_is_spoken_to(gateway, topic):
+def test_who_comes_back_to_many_topics_is_not_cut(start, topic):
+    """They keep many times what an outbox holds: it gets them one after the other, as fast as it reads."""
+    gateway = start(OUTBOX_BYTES_MAX="100KiB")
+    topics = [f"{topic}/{number}" for number in range(20)]
+    texts = [f"{number} {'x' * 9_000}" for number in range(4)]
+    for name in topics:
+        speak(gateway, name, texts)
+    listener = Connection(gateway.listen, receive_buffer=4096)
+    listener.send(upgrade("/connect", authority(gateway.listen), f"Sec-WebSocket-Protocol: {NAME}"))
+    assert listener.head().status == 101
+    requests = [{"type": "subscribe", "id": name, "topic": name, "since": "0"} for name in topics]
+    listener.send(b"".join(frame(TEXT, json.dumps(request).encode()) for request in requests))
+    for name in topics:
+        joined = json.loads(listener.frame()[1])
+        assert (joined["type"], joined["topic"], joined["recovered"]) == ("subscribed", name, True)
+        assert [json.loads(listener.frame()[1])["text"] for _ in texts] == texts
+    listener.socket.close()
+
+
+def test_cuts_while_a_topic_is_spoken_to(start, topic):
     """Each listener leaves without a word again and again, and hears every message once."""
     count = 400
+    # However long one is away.
+    gateway = start(HISTORY_MESSAGES=str(count))
 
     def listen(seed: int) -> list[int]:
         rng = random.Random(seed)

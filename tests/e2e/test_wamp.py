@@ -7,6 +7,7 @@ import queue
 import subprocess
 import sys
 import threading
+from contextlib import ExitStack
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -14,8 +15,9 @@ from websockets.sync.client import connect
 
 from client import ENVIRONMENT, FOLDER
 from events import EventStream
-from gateway import PATIENCE
+from gateway import PATIENCE, until
 from raw import post
+from test_control import samples, total
 
 COMMANDS = {
     "npm": [str(ENVIRONMENT / "bin/node"), str(FOLDER / "wamp_npm.cjs")],
@@ -366,6 +368,47 @@ def test_subscriptions_and_places(gateway, uri):
         assert wire.ask(32, 11, {"_since": f"{places[0]['_epoch']}-1"}, uri) == [33, 11, subscription]
         assert [wire.hear(), wire.hear()] == events[1:]
         assert wire.ask(32, 12, {"_since": "x"}, uri + ".x")[:5] == [8, 32, 12, {}, "wamp.error.invalid_argument"]
+
+
+def test_subscribed_to_again_before_it_is_answered(gateway, uri):
+    """Both are answered, in order and with the same id, wherever the topic's home is; and each event comes once."""
+    with Wire(gateway) as wire, Wire(gateway) as other:
+        for number in range(8):
+            name = f"{uri}.{number}"
+            for request in (1, 2, 3):
+                wire.send(32, request, {}, name)
+            answers = [wire.hear() for _ in range(3)]
+            assert [answer[:2] for answer in answers] == [[33, 1], [33, 2], [33, 3]]
+            assert len({answer[2] for answer in answers}) == 1
+            other.send(16, 1, {}, name, [number])
+            other.send(16, 2, {}, name, ["last"])
+            assert [wire.hear()[4] for _ in range(2)] == [[number], ["last"]]
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_an_event_is_written_once_for_all(start, uri, shards):
+    """It is the same byte for byte, and handed to a shard once, however many hear it there and whoever is left out."""
+    gateway = start(SHARDS=str(shards))
+    count, listeners = 40, 6
+    with ExitStack() as stack:
+        wires = [stack.enter_context(Wire(gateway)) for _ in range(listeners)]
+        for wire in wires:
+            assert wire.ask(32, 1, {}, uri)[0] == 33
+        for number in range(count):
+            # Every second is heard by who speaks, too.
+            wires[number % 2].send(16, number + 2, {"acknowledge": True, "exclude_me": number % 4 < 2}, uri, [number])
+            published = [wires[number % 2].socket.recv(timeout=PATIENCE)]
+            if number % 4 >= 2:
+                published.append(wires[number % 2].socket.recv(timeout=PATIENCE))
+            texts = {wire.socket.recv(timeout=PATIENCE) for wire in wires if wire is not wires[number % 2]}
+            assert len(texts) == 1
+            (text,) = texts
+            assert json.loads(text)[4] == [number]
+            assert [it for it in published if it.startswith("[36,")] == ([text] if number % 4 >= 2 else [])
+        own = sum(1 for number in range(count) if number % 4 < 2)
+        found = samples(gateway)
+        assert total(found, "messages_out_total") == count * listeners - own
+        assert count <= total(found, "runs_total") <= count * shards
 
 
 def test_topics_full(start, uri):

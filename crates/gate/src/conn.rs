@@ -115,10 +115,10 @@ pub(crate) struct Speaking {
     pub(crate) awaits_pong: bool,
 }
 
-/// What waits for its turn: frames behind a compressed message, or behind more publishes than the window takes.
+/// What waits for its turn: frames behind a compressed message, or behind more than may be on its way at once.
 pub(crate) struct Stalled {
     /// A compressed message whose turn to be inflated has not come, or which takes more than one tick; none if it is the
-    /// window that must open.
+    /// others that must be done first.
     pub(crate) message: Option<(Kind, Vec<u8>)>,
     /// The frames that came after it.
     pub(crate) rest: Vec<u8>,
@@ -138,6 +138,13 @@ pub(crate) enum Place {
     Echo,
     /// To topics that they name.
     Session(Box<Session>),
+}
+
+impl Stalled {
+    /// What came after `message`, or after what is on its way.
+    pub(crate) fn behind(message: Option<(Kind, Vec<u8>)>, rest: &[u8]) -> Stalled {
+        Stalled { message, rest: rest.to_vec(), peer_ended: false }
+    }
 }
 
 impl Joining {
@@ -181,14 +188,6 @@ impl Place {
             Place::Topic { window, .. } => *window,
             Place::Session(session) => session.window,
             Place::Echo => 0,
-        }
-    }
-
-    /// Requests that wait for their answers.
-    pub(crate) fn in_flight(&self) -> usize {
-        match self {
-            Place::Session(session) => session.in_flight(),
-            Place::Topic { .. } | Place::Echo => 0,
         }
     }
 

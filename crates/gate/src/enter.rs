@@ -223,7 +223,8 @@ impl Core {
     }
 
     /// The topic's home has confirmed: the 101 or 200 goes out.
-    pub(crate) fn joined(&mut self, id: ConnId, recovered: bool) {
+    pub(crate) fn joined(&mut self, joined: &moongate_hub::Joined) {
+        let (id, recovered) = (joined.conn, joined.recovered);
         let Some(mode) = self.conns.take(id) else { return };
         let mut peer_ended = false;
         let mode = match mode {
@@ -242,7 +243,7 @@ impl Core {
                     Joined::EventStream => self.begin_streaming(id, joining.subscription),
                 }
             }
-            Mode::Speaking(speaking) => return self.session_joined(id, speaking),
+            Mode::Speaking(speaking) => return self.session_joined(joined, speaking),
             other => other,
         };
         self.settle(id, mode);

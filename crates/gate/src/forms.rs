@@ -1,10 +1,10 @@
 //! The forms in which subscribers get messages: WebSocket frames, plain or compressed, and events of an event stream.
 
-use moongate_hub::{Encode, FORMS_MAX, Form, Gap, Joined, Kind, Message, Name};
+use moongate_hub::{Encode, Form, Gap, Joined, Kind, Message, Name};
 use moongate_wire::deflate::{self, Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use moongate_wire::{event, frame};
 
-use crate::protocol::{Subscribing, V1};
+use crate::protocol::Subscribing;
 
 /// One unmasked WebSocket frame per message.
 pub const FRAMES: Form = Form(0);
@@ -13,10 +13,8 @@ pub const EVENTS: Form = Form(1);
 /// The first of the compressed forms.
 const DEFLATED: Form = Form(2);
 
-/// The last of them.
-const LAST_DEFLATED: Form = deflated(WINDOW_BITS_MAX);
-
-const _: () = assert!(LAST_DEFLATED.0 < V1.0 && (V1.0 as usize) < FORMS_MAX);
+/// The last of them; after it come those of [`protocol`](crate::protocol).
+pub(crate) const LAST_DEFLATED: Form = deflated(WINDOW_BITS_MAX);
 
 /// One WebSocket frame per message, compressed for a window of `window_bits`, which is 9 to 15, where that makes it
 /// smaller.
@@ -156,6 +154,8 @@ impl Encode for Forms {
             // Who comes back is at the place it said, until it hears what came after it.
             EVENTS if joined.asked => {}
             EVENTS => event::place(joined.epoch, joined.offset, out),
+            // Bare frames have no words.
+            form if form <= LAST_DEFLATED => {}
             form => self.greet(form, name, joined, out),
         }
     }
@@ -163,6 +163,7 @@ impl Encode for Forms {
     fn gap(&mut self, form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
         match form {
             EVENTS => event::gap(gap.epoch, gap.from, gap.to, gap.previous_epoch, out),
+            form if form <= LAST_DEFLATED => {}
             form => self.tell_gap(form, gap, out),
         }
     }
@@ -220,6 +221,18 @@ mod tests {
     /// Text that stays worth compressing in every window.
     fn text(len: usize) -> Vec<u8> {
         b"moon gate, ".iter().copied().cycle().take(len).collect()
+    }
+
+    #[test]
+    fn bare_frames_have_no_word_for_a_gap() {
+        let mut forms = Forms::new(1);
+        let name = moongate_hub::HashKey::new([0; 16]).name("t");
+        let gap = Gap { name: &name, epoch: EPOCH, from: 1, to: 2, previous_epoch: None };
+        for number in 0..=LAST_DEFLATED.0 {
+            let mut out = Vec::new();
+            forms.gap(Form(number), &gap, &mut out);
+            assert_eq!(out.is_empty(), Form(number) != EVENTS, "{number}");
+        }
     }
 
     #[test]

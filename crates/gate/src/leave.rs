@@ -34,7 +34,13 @@ impl Core {
             Ok(count) => {
                 self.counts.bytes_out += count as u64;
                 self.hub.outboxes.sent(id.slot(), chain, count);
-                self.went(id, mode)
+                match mode {
+                    // What went out makes room to go on; a topic's window opens when its home says so.
+                    Mode::Speaking(speaking) if !matches!(speaking.place, Place::Topic { .. }) => {
+                        return self.widen(id, speaking, 0);
+                    }
+                    mode => self.went(id, mode),
+                }
             }
             Err(fault) => {
                 self.hub.outboxes.failed(id.slot());
@@ -48,10 +54,6 @@ impl Core {
         match mode {
             Mode::Flushing { peer_ended } if self.hub.outboxes.is_idle(id.slot()) => {
                 self.finish(id, peer_ended)
-            }
-            // An echo that went out makes room to read again; a topic's window opens when its home says so.
-            Mode::Speaking(Speaking { place: Place::Echo | Place::Session(_), .. }) => {
-                self.read_again(id, mode)
             }
             Mode::Tunnel(tunnel) => self.tunnel_went(id, tunnel),
             Mode::Exchanging(exchanging) => self.answer_went(id, exchanging),

@@ -188,7 +188,7 @@ impl<D: Driver> Shard<D> {
     fn hear_hub(&mut self) {
         let core = &mut self.core;
         for joined in core.hub.take_joined() {
-            core.joined(joined.conn, joined.recovered);
+            core.joined(&joined);
         }
         for (conn, subscription, why) in core.hub.take_refused() {
             core.not_joined(conn, subscription, why);

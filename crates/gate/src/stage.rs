@@ -431,6 +431,7 @@ impl Stage {
         let (connections, bytes) = (self.shard.connections(), self.shard.memory_bytes());
         assert_eq!((connections, bytes), (0, 0), "connections and bytes are left: {:?}", self.calls());
         assert!(self.script().leases.is_empty(), "leases are out");
+        assert!(self.shard.core.hub.encoder().subscribing.is_empty(), "subscribes wait");
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {

@@ -12,23 +12,33 @@ mod wamp;
 use std::collections::{HashMap, VecDeque};
 
 use moongate_hub::{
-    Form, Gap, Joined, Kind, Message, Name, Ordered, Patience, Published, Rejection, Start, Subscribed,
-    SubscriptionId, Token,
+    Form, Gap, Joined, Kind, Message, Name, Ordered, Patience, Published, Rejection, SampleKind, Snapshot,
+    Start, Subscribed, SubscriptionId, Token,
 };
 use moongate_io::ConnId;
-use moongate_wire::protocol::Protocol;
+use moongate_wire::protocol::{Protocol, SUBPROTOCOLS};
 use moongate_wire::since::Since;
 use moongate_wire::topic::TopicName;
 
-use crate::conn::{Place, Speaking};
+use crate::conn::{Mode, Place, Speaking};
 use crate::core::{Core, token};
 use crate::forms::Forms;
 use crate::speak::Unwelcome;
 
-/// Messages of `moongate.v1`.
-pub(crate) const V1: Form = Form(9);
-/// Events of WAMP.
-pub(crate) const WAMP: Form = Form(10);
+/// The form in which who speaks a protocol gets messages.
+pub(crate) const fn form(protocol: Protocol) -> Form {
+    match protocol {
+        Protocol::V1 => Form(9),
+        Protocol::Wamp => Form(10),
+    }
+}
+
+/// The protocol that a form is for.
+fn spoken(form: Form) -> Protocol {
+    let mut all = SUBPROTOCOLS.iter().map(|known| known.protocol);
+    all.find(|protocol| self::form(*protocol) == form)
+        .unwrap_or_else(|| unreachable!("{form:?} is no protocol's"))
+}
 
 /// What a connection that speaks a subprotocol hears, and what it waits for.
 pub(crate) struct Session {
@@ -41,6 +51,8 @@ pub(crate) struct Session {
     request: u32,
     /// Subscribes that the topics' homes are yet to answer.
     subscribing: u32,
+    /// Whether one of them wants what is kept: then nothing else is done before it is answered.
+    resuming: bool,
     /// By name.
     subscriptions: Vec<Subscription>,
     /// Publishes that the topics' homes are yet to answer, oldest first; empty most of the time, and then without memory.
@@ -75,7 +87,12 @@ pub(crate) struct Asked {
 const SUBSCRIBING_KEPT: usize = 1024;
 
 /// The subscribes of a shard's sessions that the topics' homes are yet to answer.
-pub(crate) type Subscribing = HashMap<SubscriptionId, Asked>;
+#[derive(Debug, Default)]
+pub(crate) struct Subscribing {
+    first: HashMap<SubscriptionId, Asked>,
+    /// Those that asked for the same while the first waited: nearly always none.
+    more: HashMap<SubscriptionId, Vec<Asked>>,
+}
 
 /// What became of a subscribe.
 enum Begun {
@@ -89,6 +106,43 @@ enum Begun {
     Full,
 }
 
+impl Subscribing {
+    /// The first that asked for this, which is answered now.
+    fn take_first(&mut self, id: SubscriptionId) -> Option<Asked> {
+        let asked = self.first.remove(&id);
+        if self.first.is_empty() && self.first.capacity() > SUBSCRIBING_KEPT {
+            // Many came back at once, and it is over.
+            self.first.shrink_to(SUBSCRIBING_KEPT);
+        }
+        asked
+    }
+
+    /// Those that asked for the same meanwhile, which are answered after it.
+    fn take_more(&mut self, id: SubscriptionId) -> Vec<Asked> {
+        self.more.remove(&id).unwrap_or_default()
+    }
+
+    /// All that asked for this and are yet to be answered, in order.
+    fn take_all(&mut self, id: SubscriptionId) -> Vec<Asked> {
+        self.take_first(id).into_iter().chain(self.take_more(id)).collect()
+    }
+
+    /// Whether nobody waits.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.more.is_empty()
+    }
+
+    /// Has `asked` wait with the first, if that still does.
+    fn join(&mut self, id: SubscriptionId, asked: Asked) -> bool {
+        let waits = self.first.contains_key(&id);
+        if waits {
+            self.more.entry(id).or_default().push(asked);
+        }
+        waits
+    }
+}
+
 impl Session {
     fn new(protocol: Protocol) -> Session {
         Session {
@@ -97,6 +151,7 @@ impl Session {
             established: false,
             request: 0,
             subscribing: 0,
+            resuming: false,
             subscriptions: Vec::new(),
             publishing: VecDeque::new(),
         }
@@ -110,6 +165,14 @@ impl Session {
     /// What it hears.
     pub(crate) fn subscriptions(&self) -> impl Iterator<Item = SubscriptionId> {
         self.subscriptions.iter().map(|subscription| subscription.id)
+    }
+
+    /// The topic of a subscription.
+    fn name(&self, id: SubscriptionId) -> Option<&Name> {
+        self.subscriptions
+            .iter()
+            .find(|subscription| subscription.id == id)
+            .map(|subscription| &subscription.name)
     }
 
     fn find(&self, topic: &str) -> Result<usize, usize> {
@@ -208,10 +271,23 @@ impl Core {
         });
     }
 
-    /// A subscription of a session has begun, and was answered.
-    pub(crate) fn session_joined(&mut self, id: ConnId, mut speaking: Speaking) {
+    /// A subscription of a session has begun, and was answered. Who asked for it more than once is answered so often.
+    pub(crate) fn session_joined(&mut self, joined: &Joined, mut speaking: Speaking) {
+        let id = joined.conn;
         if let Place::Session(session) = &mut speaking.place {
-            session.subscribing -= 1;
+            session.resuming &= !joined.asked;
+            let more = self.hub.encoder().subscribing.take_more(joined.subscription);
+            session.subscribing -= 1 + more.len() as u32;
+            if let (Some(name), false) = (session.name(joined.subscription), more.is_empty()) {
+                self.push(id, |_, out| {
+                    for asked in &more {
+                        match session.protocol {
+                            Protocol::V1 => v1::subscribed(asked, name, joined, out),
+                            Protocol::Wamp => wamp::subscribed(asked, name, joined, out),
+                        }
+                    }
+                });
+            }
         }
         self.widen(id, speaking, 0);
     }
@@ -224,16 +300,40 @@ impl Core {
         subscription: SubscriptionId,
         why: Rejection,
     ) {
-        let asked = self.hub.encoder().answer(subscription);
-        if let (Place::Session(session), Some(asked)) = (&mut speaking.place, asked) {
-            session.subscribing -= 1;
+        let all = self.hub.encoder().subscribing.take_all(subscription);
+        if let (Place::Session(session), false) = (&mut speaking.place, all.is_empty()) {
+            session.subscribing -= all.len() as u32;
+            session.resuming &= !all[0].resumes;
             session.subscriptions.retain(|it| it.id != subscription);
-            self.push(id, |_, out| match session.protocol {
-                Protocol::V1 => v1::refused(asked.id.as_deref(), why, out),
-                Protocol::Wamp => wamp::subscribe_refused(asked.id.as_deref(), why, out),
+            self.push(id, |_, out| {
+                for asked in &all {
+                    match session.protocol {
+                        Protocol::V1 => v1::refused(asked.id.as_deref(), why, out),
+                        Protocol::Wamp => wamp::subscribe_refused(asked.id.as_deref(), why, out),
+                    }
+                }
             });
         }
         self.widen(id, speaking, 0);
+    }
+}
+
+impl Core {
+    /// How many sessions there are, by protocol.
+    pub(crate) fn show_sessions(&self, shot: &mut Snapshot) {
+        let mut open = [0_u64; SUBPROTOCOLS.len()];
+        for (_, mode) in self.conns.iter() {
+            if let Mode::Speaking(Speaking { place: Place::Session(session), .. }) = mode
+                && let Some(row) = SUBPROTOCOLS.iter().position(|known| known.protocol == session.protocol)
+            {
+                open[row] += 1;
+            }
+        }
+        for (known, open) in SUBPROTOCOLS.iter().zip(open) {
+            let help = "WebSockets that speak a subprotocol, by its name; closing ones are not among them.";
+            let labels = [("protocol", known.name)];
+            shot.labelled(SampleKind::Gauge, "moongate_sessions", help, &labels, open as f64);
+        }
     }
 }
 
@@ -241,37 +341,27 @@ impl Core {
 impl Forms {
     /// Appends a message for those who speak a protocol.
     pub(crate) fn tell(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
-        match form {
-            V1 => v1::message(message, out),
-            WAMP => wamp::message(message, out),
-            other => unreachable!("{other:?} is no protocol's"),
+        match spoken(form) {
+            Protocol::V1 => v1::message(message, out),
+            Protocol::Wamp => wamp::message(message, out),
         }
-    }
-
-    /// What a subscribe asked that is answered now.
-    fn answer(&mut self, id: SubscriptionId) -> Option<Asked> {
-        let asked = self.subscribing.remove(&id);
-        if self.subscribing.is_empty() && self.subscribing.capacity() > SUBSCRIBING_KEPT {
-            // Many came back at once, and it is over.
-            self.subscribing.shrink_to(SUBSCRIBING_KEPT);
-        }
-        asked
     }
 
     /// Appends the answer to a subscribe.
     pub(crate) fn greet(&mut self, form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
-        let Some(asked) = self.answer(joined.subscription) else { return };
-        match form {
-            V1 => v1::subscribed(&asked, name, joined, out),
-            WAMP => wamp::subscribed(&asked, name, joined, out),
-            other => unreachable!("{other:?} is no protocol's"),
+        let Some(asked) = self.subscribing.take_first(joined.subscription) else { return };
+        match spoken(form) {
+            Protocol::V1 => v1::subscribed(&asked, name, joined, out),
+            Protocol::Wamp => wamp::subscribed(&asked, name, joined, out),
         }
     }
 
-    /// Appends what is said in place of messages, where events do not show by their places that some are missing.
+    /// Appends what is said in place of messages.
     pub(crate) fn tell_gap(&mut self, form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
-        if form == V1 {
-            v1::gap(gap, out);
+        match spoken(form) {
+            Protocol::V1 => v1::gap(gap, out),
+            // It has no word for that: events show by their places that some are missing.
+            Protocol::Wamp => {}
         }
     }
 }
@@ -284,7 +374,6 @@ impl Core {
         id: ConnId,
         session: &mut Session,
         topic: &TopicName,
-        form: Form,
         since: Option<Since>,
         asked: Asked,
     ) -> Begun {
@@ -292,12 +381,13 @@ impl Core {
         if session.subscriptions.len() >= self.config.subscription_topics_max as usize {
             return Begun::Full;
         }
-        let name = self.hub.name(topic.as_str());
+        let (name, form) = (self.hub.name(topic.as_str()), form(session.protocol));
         let (subscription, begun) = match self.hub.subscribe(id, name.clone(), form, start(since)) {
             Subscribed::Now(joined) => (joined.subscription, Begun::Now(name.clone(), joined)),
             Subscribed::Later(subscription) => {
                 session.subscribing += 1;
-                self.hub.encoder().subscribing.insert(subscription, asked);
+                session.resuming |= asked.resumes;
+                self.hub.encoder().subscribing.first.insert(subscription, asked);
                 (subscription, Begun::Later)
             }
         };
@@ -307,21 +397,27 @@ impl Core {
         begun
     }
 
-    /// Ends hearing `topic`. What its subscribe asked, if that was not answered yet; none at all if it is not heard.
-    fn end_hearing(&mut self, session: &mut Session, topic: &str) -> Option<Option<Asked>> {
-        let at = session.find(topic).ok()?;
-        let Subscription { id, .. } = session.subscriptions.remove(at);
-        let asked = self.leave_topic(id);
-        if asked.is_some() {
-            session.subscribing -= 1;
-        }
-        Some(asked)
+    /// Has `asked` be answered together with a subscribe to the same topic that still waits. Whether there is one.
+    fn wait_with_first(&mut self, session: &mut Session, topic: &str, asked: Asked) -> bool {
+        let Ok(at) = session.find(topic) else { return false };
+        let waits = self.hub.encoder().subscribing.join(session.subscriptions[at].id, asked);
+        session.subscribing += u32::from(waits);
+        waits
     }
 
-    /// Ends a subscription. What it asked, if it is a session's that was not answered yet.
-    pub(crate) fn leave_topic(&mut self, id: SubscriptionId) -> Option<Asked> {
+    /// Ends hearing `topic`. What its subscribes asked, if they were not answered yet; none at all if it is not heard.
+    fn end_hearing(&mut self, session: &mut Session, topic: &str) -> Option<Vec<Asked>> {
+        let at = session.find(topic).ok()?;
+        let Subscription { id, .. } = session.subscriptions.remove(at);
+        let all = self.leave_topic(id);
+        session.subscribing -= all.len() as u32;
+        Some(all)
+    }
+
+    /// Ends a subscription. What those asked that are yet to be answered, if it is a session's.
+    pub(crate) fn leave_topic(&mut self, id: SubscriptionId) -> Vec<Asked> {
         self.hub.unsubscribe(id);
-        self.hub.encoder().answer(id)
+        self.hub.encoder().subscribing.take_all(id)
     }
 
     /// Says something to a topic. With an `id` it is answered once it has its place.
@@ -349,26 +445,46 @@ impl Core {
         }
     }
 
-    /// Whether as many requests of a session are unanswered as may be.
-    pub(crate) fn requests_are_full(&self, speaking: &Speaking) -> bool {
-        speaking.place.in_flight() >= self.config.requests_in_flight_max as usize
+    /// Whether a session's next request has to wait: as many are unanswered as may be, or it is to be sent much.
+    pub(crate) fn session_is_full(&self, id: ConnId, session: &Session) -> bool {
+        session.in_flight() >= self.config.requests_in_flight_max as usize || self.is_sent_much(id, session)
     }
 
     /// Whether half of them are answered, so that there is something to do when it is read from again.
-    pub(crate) fn requests_have_room(&self, speaking: &Speaking) -> bool {
-        speaking.place.in_flight() <= self.config.requests_in_flight_max as usize / 2
+    pub(crate) fn session_has_room(&self, id: ConnId, place: &Place) -> bool {
+        let Place::Session(session) = place else { return true };
+        session.in_flight() <= self.config.requests_in_flight_max as usize / 2
+            && !self.is_sent_much(id, session)
+    }
+
+    /// Who comes back to many topics gets what they keep one after the other: each may take half of its outbox, and a
+    /// quarter is left for what is said meanwhile.
+    fn is_sent_much(&self, id: ConnId, session: &Session) -> bool {
+        session.resuming || self.hub.outboxes.past_quarter(id.slot())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use moongate_hub::FORMS_MAX;
+
     use super::*;
+    use crate::forms::LAST_DEFLATED;
 
     #[test]
     fn a_session_is_small() {
         // With room for sixteen subscriptions; what the hub keeps for each is measured by a test from outside.
         let bytes = size_of::<Session>() + 16 * size_of::<Subscription>();
         assert!(bytes <= 336, "{bytes}");
+    }
+
+    #[test]
+    fn every_protocol_has_a_form_of_its_own() {
+        for known in SUBPROTOCOLS {
+            let form = form(known.protocol);
+            assert!(form.0 > LAST_DEFLATED.0 && usize::from(form.0) < FORMS_MAX, "{form:?}");
+            assert_eq!(spoken(form), known.protocol, "{form:?} is one protocol's");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use moongate_wire::protocol::v1::{self, Ask, Error, Malformed, Request};
 use moongate_wire::since::Since;
 use moongate_wire::topic::TopicName;
 
-use super::{Asked, Begun, Publishing, Session, V1};
+use super::{Asked, Begun, Publishing, Session};
 use crate::core::Core;
 use crate::counts::End;
 use crate::forms::{hub_kind, wire_kind};
@@ -71,9 +71,9 @@ impl Core {
             },
             Ask::Unsubscribe { topic } => match self.end_hearing(session, topic.as_str()) {
                 None => refuse(request, &Error::NOT_SUBSCRIBED, words),
-                Some(asked) => {
+                Some(unanswered) => {
                     // Answers and messages that wait go out first: nothing of the topic comes after this.
-                    if let Some(asked) = asked {
+                    for asked in unanswered {
                         refuse(asked.id.as_deref(), &Error::CANCELLED, words);
                     }
                     if request.is_some() {
@@ -105,7 +105,7 @@ impl Core {
         words: &mut Vec<u8>,
     ) {
         let now = Asked { id: asked.id.clone(), ..asked };
-        match self.begin_hearing(id, session, topic, V1, since, asked) {
+        match self.begin_hearing(id, session, topic, since, asked) {
             Begun::Later => {}
             Begun::Now(name, joined) => {
                 subscribed(&now, &name, &joined, words);

@@ -10,7 +10,7 @@ use moongate_wire::protocol::wamp::{self, Error, Fault, Publish, Said, code as m
 use moongate_wire::since::Since;
 use moongate_wire::topic::TopicName;
 
-use super::{Asked, Begun, Publishing, Session, WAMP};
+use super::{Asked, Begun, Publishing, Session};
 use crate::core::{Core, token};
 use crate::counts::End;
 use crate::forms::{hub_kind, wire_kind};
@@ -119,15 +119,20 @@ impl Core {
             return refused(Error::SAME_ID, words);
         }
         let asked = Asked { id: Some(text(request)), is_answered: true, resumes: since.is_some() };
-        match self.begin_hearing(id, session, topic, WAMP, since, asked) {
+        match self.begin_hearing(id, session, topic, since, asked) {
             Begun::Later => {}
             Begun::Now(..) => {
                 answer(words, |out| wamp::subscribed(request, subscription, out));
                 // What it hears may come before the end of its turn.
                 self.push_echoes(id, words);
             }
-            // §5.1.2: the same subscription is named again.
-            Begun::Already => answer(words, |out| wamp::subscribed(request, subscription, out)),
+            // §5.1.2: the same subscription is named again, once it is known that there is one.
+            Begun::Already => {
+                let asked = Asked { id: Some(text(request)), is_answered: true, resumes: false };
+                if !self.wait_with_first(session, topic.as_str(), asked) {
+                    answer(words, |out| wamp::subscribed(request, subscription, out));
+                }
+            }
             Begun::Full => refused(Error::SUBSCRIPTIONS_FULL, words),
         }
     }
@@ -143,8 +148,9 @@ impl Core {
             return refuse(message_code::UNSUBSCRIBE, request, &Error::NO_SUCH_SUBSCRIPTION, words);
         };
         // It can be named before its SUBSCRIBED, as ids are known from before; that one comes first then.
-        if let Some(Some(Asked { id: Some(subscribe), .. })) = self.end_hearing(session, name.as_str()) {
-            answer(words, |out| wamp::subscribed(number(&subscribe), subscription, out));
+        let unanswered = self.end_hearing(session, name.as_str()).unwrap_or_default();
+        for subscribe in unanswered.iter().filter_map(|asked| asked.id.as_deref()) {
+            answer(words, |out| wamp::subscribed(number(subscribe), subscription, out));
         }
         answer(words, |out| wamp::unsubscribed(request, out));
     }

@@ -1,5 +1,8 @@
 //! Sessions of one shard, whose requests come in the same read where that could make a difference.
 
+use std::time::Duration;
+
+use moongate_hub::HistoryLimits;
 use moongate_io::ConnId;
 use moongate_wire::frame::{Opcode, ServerFrames, encode_masked};
 
@@ -123,6 +126,36 @@ fn however_few_requests_may_be_in_flight_all_are_answered_in_order() {
 }
 
 #[test]
+fn who_comes_back_to_many_topics_gets_them_one_after_the_other() {
+    let mut stage = stage(|config| {
+        config.hub.history =
+            HistoryLimits { messages_max: 10, bytes_max: 1 << 16, ttl: Duration::from_secs(60) };
+    });
+    let speaker = connect(&mut stage);
+    let text = "x".repeat(10_000);
+    let topics: Vec<String> = (0..8).map(|number| format!("t{number}")).collect();
+    for topic in topics.iter().chain(&topics) {
+        ask(&mut stage, speaker, &[&format!("'type':'publish','topic':'{topic}','text':'{text}'")]);
+    }
+    // What they keep is more than twice what an outbox holds, which would be cut.
+    let peer = connect(&mut stage);
+    let subscribe = |topic| format!("'type':'subscribe','id':1,'topic':'{topic}','since':'0'");
+    let subscribes: Vec<String> = topics.iter().map(subscribe).collect();
+    stage.stall(peer);
+    ask(&mut stage, peer, &subscribes.iter().map(String::as_str).collect::<Vec<_>>());
+    stage.go_on(peer);
+    for _ in 0..40 {
+        stage.tick();
+    }
+    let mut expect = Vec::new();
+    for topic in &topics {
+        expect.push(format!("subscribed id:1 topic:{topic} offset:2"));
+        expect.extend((1..=2).map(|offset| format!("message topic:{topic} offset:{offset} text:{text}")));
+    }
+    assert_eq!(hear(&mut stage, peer), expect);
+}
+
+#[test]
 fn a_subscribe_that_is_taken_back_at_once_is_answered() {
     let mut stage = stage(|_| {});
     let peer = connect(&mut stage);
@@ -172,4 +205,20 @@ fn nothing_is_done_after_what_is_no_request() {
     encode_masked(Opcode::Binary, true, [1, 2, 3, 4], b"{}", &mut bytes);
     stage.says(peer, bytes);
     check(&mut stage, peer, &["close 1003"]);
+}
+
+#[test]
+fn sessions_are_counted_by_what_they_speak() {
+    let mut stage = stage(|_| {});
+    let one = connect(&mut stage);
+    let other = open(&mut stage, "/topics/t");
+    let sessions = |stage: &mut Stage| {
+        ["moongate.v1", "wamp.2.json"].map(|name| stage.sample("moongate_sessions", &[name]))
+    };
+    assert_eq!(sessions(&mut stage), [2.0, 0.0]);
+    stage.ends(one);
+    assert_eq!(sessions(&mut stage), [1.0, 0.0]);
+    stage.resets(other);
+    assert_eq!(sessions(&mut stage), [0.0, 0.0]);
+    stage.assert_empty();
 }

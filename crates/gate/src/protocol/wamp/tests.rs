@@ -1,6 +1,6 @@
 //! Sessions of one shard, whose requests come in the same read or tick where that could make a difference.
 
-use moongate_io::ConnId;
+use moongate_io::{ConnId, Inbound};
 use moongate_wire::Kind;
 use moongate_wire::frame::{Opcode, ServerFrames, encode_masked};
 use moongate_wire::protocol::wamp::{event, publication_id, subscription_id};
@@ -98,11 +98,9 @@ fn a_conversation_in_one_read() {
 fn s5_1_a_topic_subscribed_to_twice_is_one_subscription() {
     let mut stage = stage(|_| {});
     let peer = join(&mut stage);
-    // The second comes before the home has answered the first.
-    tell(&mut stage, peer, &[r#"[32,1,{},"t"]"#, r#"[32,2,{},"t"]"#]);
-    let mut heard = hear(&mut stage, peer);
-    heard.sort();
-    check(&heard, &[subscribed(1, "t"), subscribed(2, "t")]);
+    // The others come before the home has answered the first.
+    tell(&mut stage, peer, &[r#"[32,1,{},"t"]"#, r#"[32,2,{},"t"]"#, r#"[32,9,{},"t"]"#]);
+    check(&hear(&mut stage, peer), &[subscribed(1, "t"), subscribed(2, "t"), subscribed(9, "t")]);
     tell(&mut stage, peer, &[r#"[32,3,{},"t"]"#, r#"[16,4,{"exclude_me":false},"t",["x"]]"#]);
     check(&hear(&mut stage, peer), &[subscribed(3, "t"), an_event("t")]);
     let unsubscribe = format!("[34,5,{}]", subscription_id("t"));
@@ -110,6 +108,39 @@ fn s5_1_a_topic_subscribed_to_twice_is_one_subscription() {
     let refused = "[8,34,5,{},\"wamp.error.no_such_subscription\"".to_owned();
     check(&hear(&mut stage, peer), &["[35,5]".to_owned(), refused]);
     stage.resets(peer);
+    stage.assert_empty();
+}
+
+#[test]
+fn whoever_asks_while_the_home_is_asked_gets_its_answer() {
+    let mut stage = stage(|config| {
+        config.hub.topics_max = 1;
+        config.requests_in_flight_max = 3;
+    });
+    let (one, other) = (join(&mut stage), join(&mut stage));
+    tell(&mut stage, one, &[r#"[32,1,{},"t"]"#]);
+    check(&hear(&mut stage, one), &[subscribed(1, "t")]);
+    // More than may be in flight at once, and to a topic that cannot be.
+    let asks: Vec<String> = (1..=8).map(|request| format!(r#"[32,{request},{{}},"full"]"#)).collect();
+    tell(&mut stage, other, &asks.iter().map(String::as_str).collect::<Vec<_>>());
+    stage.tick();
+    let refused = |request| format!("[8,32,{request},{{}},\"wamp.error.unavailable\"");
+    check(&hear(&mut stage, other), &(1..=8).map(refused).collect::<Vec<_>>());
+    // What is taken back is answered first, and what leaves in between leaves nothing behind.
+    let unsubscribe = format!("[34,4,{}]", subscription_id("t"));
+    tell(&mut stage, one, &[&unsubscribe.replace("[34,4", "[34,2")]);
+    check(&hear(&mut stage, one), &["[35,2]".to_owned()]);
+    let ask = |request| format!(r#"[32,{request},{{}},"t"]"#);
+    tell(&mut stage, other, &[&ask(1), &ask(2), &unsubscribe, &ask(5)]);
+    stage.tick();
+    let answers = [subscribed(1, "t"), subscribed(2, "t"), "[35,4]".to_owned(), subscribed(5, "t")];
+    check(&hear(&mut stage, other), &answers);
+    stage.resets(other);
+    let mut both = Vec::new();
+    for ask in [ask(3), ask(4)] {
+        encode_masked(Opcode::Text, true, [1, 2, 3, 4], ask.as_bytes(), &mut both);
+    }
+    stage.says_and(one, both, Inbound::Reset);
     stage.assert_empty();
 }
 
