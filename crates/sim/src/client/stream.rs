@@ -2,10 +2,11 @@
 
 use moongate_wire::Kind;
 
+use super::base64::unbase64;
 use super::http::HeadReader;
 use super::{Client, Hands};
 use crate::net::End;
-use crate::oracle::{Place, SessionId};
+use crate::oracle::{Place, SessionId, Shown};
 
 /// What it is going to do.
 #[derive(Clone, Debug)]
@@ -144,7 +145,7 @@ impl Stream {
         };
         if name == b"gap" {
             return match gap(&data).filter(|(gap, _)| id == Some((gap.0, gap.2))) {
-                Some((gap, previous)) => hands.oracle.misses(session, gap, previous),
+                Some((gap, previous)) => hands.oracle.misses(session, gap, previous, hands.net.now),
                 None => hands.fault("J4: a gap that is not written as one"),
             };
         }
@@ -153,7 +154,7 @@ impl Stream {
             return hands.fault("an event without a place or with broken base64");
         };
         let kind = if binary { Kind::Binary } else { Kind::Text };
-        hands.oracle.hears(session, kind, &payload, Some(place));
+        hands.oracle.hears(session, Shown::Events, kind, &payload, Some(place));
     }
 }
 
@@ -178,39 +179,13 @@ fn gap(data: &[u8]) -> Option<((u64, u64, u64), Option<u64>)> {
     Some(((hexadecimal(epoch)?, from.parse().ok()?, to.parse().ok()?), previous))
 }
 
-/// Decodes base64 with padding (RFC 4648 §4), independently of the encoder that is tested.
-fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    for four in text.chunks(4) {
-        let mut word = 0_u32;
-        let padding = four.iter().filter(|byte| **byte == b'=').count();
-        for byte in four {
-            let value = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                b'=' => 0,
-                _ => return None,
-            };
-            word = word << 6 | u32::from(value);
-        }
-        if four.len() != 4 || padding > 2 {
-            return None;
-        }
-        bytes.extend_from_slice(&word.to_be_bytes()[1..4 - padding]);
-    }
-    Some(bytes)
-}
-
 impl Client for Stream {
     fn begin(&mut self, hands: &mut Hands<'_>) {
         let topic = &self.plan.topic;
         let mut request =
             format!("GET /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\nAccept: text/event-stream\r\n");
         if hands.rng.chance(80)
-            && let Some((session, (epoch, offset))) = hands.oracle.comes_back(topic)
+            && let Some((session, (epoch, offset))) = hands.oracle.comes_back(topic, false)
         {
             self.returning = Some(session);
             request += &format!("Last-Event-ID: {epoch:016x}-{offset}\r\n");
@@ -258,20 +233,5 @@ impl Client for Stream {
             State::Reading if self.plan.stays > 0 => Some("a turn to leave"),
             State::Reading | State::Over => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_the_rfc() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")]
-        {
-            assert_eq!(unbase64(text.as_bytes()).as_deref(), Some(bytes.as_bytes()), "{text}");
-        }
-        assert_eq!(unbase64(b"Zg="), None);
-        assert_eq!(unbase64(b"Z!=="), None);
     }
 }
