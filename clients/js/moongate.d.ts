@@ -151,7 +151,8 @@ export function connect(url?: string | URL, options?: Options): Client;
 /** Why something did not work. */
 export class MoongateError extends Error {
   constructor(code: string, reason: string, hint?: string);
-  /** One of the protocol's codes, or one of 'closed', 'closed-by-gateway', 'unknown-outcome', 'waiting-full' and 'buffer-full'. */
+  /** One of the protocol's codes, or one of 'closed', 'closed-by-gateway', 'refused' (by something on the way to the gateway),
+   *  'unknown-outcome', 'waiting-full' and 'buffer-full'. */
   readonly code: string;
   readonly hint: string;
 }

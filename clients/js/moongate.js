@@ -623,11 +623,12 @@ async function ask(base, options, wanted = 'GET') {
 
 const at = (base, path) => base.href.replace(/\/$/, '') + path;
 
-/** The code and the sentence of an RFC 9457 problem, or what there is instead. */
+/** The code and the sentence of an RFC 9457 problem, or what there is instead. No code: it is not the gateway's. */
 async function problemOf(answer) {
   try {
     const { type, title, detail, hint } = JSON.parse(await answer.text());
-    return { code: codeOf(String(type).split(':').at(-1)), reason: [`${answer.status} ${title}`, detail].filter(Boolean).join(': '), hint };
+    const [, label] = /^urn:moongate:problem:(\w+)$/.exec(type) ?? [];
+    return { code: label ? codeOf(label) : null, reason: [`${answer.status} ${title}`, detail].filter(Boolean).join(': '), hint };
   } catch {
     return { code: null, reason: `${answer.status} ${answer.statusText}`.trim(), hint: '' };
   }
@@ -637,7 +638,9 @@ async function problemOf(answer) {
 function codeOf(label) {
   const known = {
     subscribe_only: 'may-only-listen', origin_refused: 'may-only-listen', topics_full: 'topics-full',
-    body_too_large: 'payload', not_text: 'payload', not_ordered: 'unknown-outcome',
+    body_too_large: 'payload', not_text: 'payload', not_json: 'payload', since_malformed: 'since',
+    connections_full: 'busy', memory_full: 'busy', draining: 'busy', body_timeout: 'busy', body_incomplete: 'busy',
+    not_ordered: 'unknown-outcome',
   };
   return known[label] ?? (label.startsWith('topic_') ? 'topic-name' : label.replaceAll('_', '-'));
 }
@@ -699,7 +702,7 @@ class EventsLink {
         const refused = await this.#read(id, topic, stream);
         if (refused) {
           this.#streams.delete(topic);
-          return this.#say({ type: 'error', id, ...refused });
+          return this.#say({ type: 'error', id, ...refused, code: refused.code ?? 'refused' });
         }
       } catch (error) {
         reason = error.message;

@@ -379,6 +379,28 @@ test('a refusal ends only the stream it is about', async () => {
   assert.equal(client.state, 'open');
 });
 
+test('problems of plain HTTP are errors of the protocol', async () => {
+  const client = open({ transport: 'events' });
+  await isOpen(client);
+  for (const [status, type, code] of [
+    [403, 'urn:moongate:problem:origin_refused', 'may-only-listen'],
+    [400, 'urn:moongate:problem:not_json', 'payload'],
+    [413, 'urn:moongate:problem:body_too_large', 'payload'],
+    [400, 'urn:moongate:problem:topic_reserved', 'topic-name'],
+    [503, 'urn:moongate:problem:topics_full', 'topics-full'],
+    [503, 'urn:moongate:problem:draining', 'busy'],
+    [503, 'urn:moongate:problem:not_ordered', 'unknown-outcome'],
+    // Whose answer this is, and whether the gateway has heard of it, nobody knows.
+    [502, 'https://proxy.example/problems#bad', 'unknown-outcome'],
+    [502, undefined, 'unknown-outcome'],
+  ]) {
+    fake.refuses = { status, type, title: 'No' };
+    await assert.rejects(client.publish('news', 'x'), { name: 'MoongateError', code }, type);
+  }
+  fake.refuses = { status: 401, type: 'about:blank', title: 'Who are you?' };
+  await assert.rejects(client.subscribe('news').ready, { code: 'refused', message: '401 Who are you?' });
+});
+
 test('one of several streams is opened anew without the others', async () => {
   const client = open({ transport: 'events' });
   const one = await listen(client, 'one');
