@@ -11,6 +11,7 @@ mod judge;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use moongate_io::Time;
 use moongate_wire::Kind;
@@ -91,10 +92,12 @@ struct Session {
     last_place: Option<Place>,
     /// Places it was told that it does not get: an epoch, the first offset and the last.
     missing: Vec<(u64, u64, u64)>,
+    /// The gaps among them, and when it was told.
+    gaps: Vec<((u64, u64, u64), Time)>,
     /// The epoch that it was told it is in now, and when: it knows that it gets nothing of others since its own.
     lost: Option<(u64, Time)>,
-    /// Before which of `heard` it was told of a gap.
-    breaks: BTreeSet<usize>,
+    /// Before which of `heard` it was told of a gap, or came back without being told of any, and when.
+    breaks: BTreeMap<usize, Time>,
     ended: bool,
     /// Whether it is told of no gaps, and may be left out of messages.
     silent: bool,
@@ -117,8 +120,18 @@ pub struct Oracle {
     resumed: usize,
     gaps: usize,
     answered: usize,
+    keeps: Option<Keeps>,
     /// Tunnels whose upstream has said its 101.
     switched: BTreeSet<u32>,
+}
+
+/// What every topic keeps for who comes back, at least.
+#[derive(Copy, Clone, Debug)]
+pub struct Keeps {
+    /// How many messages.
+    pub messages: u64,
+    /// For how long.
+    pub ttl: Duration,
 }
 
 /// How much a run may be asked to prove.
@@ -144,6 +157,11 @@ pub struct Talk {
 }
 
 impl Oracle {
+    /// One that knows what topics keep, if that can be known.
+    pub fn new(keeps: Option<Keeps>) -> Oracle {
+        Oracle { keeps, ..Oracle::default() }
+    }
+
     /// Notes that the upstream of this tunnel says its 101.
     pub fn switches(&mut self, tunnel: u32) {
         self.switched.insert(tunnel);
@@ -207,8 +225,9 @@ impl Oracle {
             seen: BTreeSet::new(),
             last_place: None,
             missing: Vec::new(),
+            gaps: Vec::new(),
             lost: None,
-            breaks: BTreeSet::new(),
+            breaks: BTreeMap::new(),
             ended: false,
             silent: false,
             people: Vec::new(),
@@ -298,8 +317,9 @@ impl Oracle {
     ) {
         self.gaps += 1;
         let entry = &mut self.sessions[session];
-        entry.breaks.insert(entry.heard.len());
+        entry.breaks.insert(entry.heard.len(), now);
         entry.missing.push((epoch, from, to));
+        entry.gaps.push(((epoch, from, to), now));
         let last = entry.last_place.replace((epoch, to));
         let right = match (last, previous) {
             (Some(last), None) => from == last.1 + 1 && last.0 == epoch && from <= to,
@@ -340,7 +360,7 @@ impl Oracle {
         let entry = &mut self.sessions[session];
         entry.joined_at = now;
         entry.again_until = Some(now);
-        entry.breaks.insert(entry.heard.len());
+        entry.breaks.insert(entry.heard.len(), now);
         entry.people.push(who);
     }
 

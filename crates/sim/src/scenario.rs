@@ -6,6 +6,7 @@ mod kinds;
 use std::time::Duration;
 
 use moongate_gate::Config;
+use moongate_hub::HistoryLimits;
 use moongate_io::Remote;
 
 use crate::client::{
@@ -13,6 +14,7 @@ use crate::client::{
 };
 use crate::driver::DriverPlan;
 use crate::net::Endpoint;
+use crate::oracle::Keeps;
 use crate::rng::Rng;
 use config::{endpoints, gate_config};
 use kinds::CALM;
@@ -165,6 +167,13 @@ impl Plan {
             && scenario.topics_max >= CALM.topics_max
             && scenario.may_publish
             && !scenario.drains_early
+    }
+
+    /// What topics keep, where no more than the number of messages and their age decides that.
+    pub fn keeps(&self) -> Option<Keeps> {
+        let HistoryLimits { messages_max, bytes_max, ttl } = self.gate.hub.history;
+        let fits = messages_max * self.gate.policy.message_bytes_max <= bytes_max;
+        (self.is_calm() && fits).then_some(Keeps { messages: messages_max as u64, ttl })
     }
 
     /// Whether nothing may be dropped and nobody cut off: everybody keeps up, or is waited for.

@@ -144,6 +144,7 @@ impl World {
             drained: vec![false; plan.shards],
         };
         let harsh = !plan.is_calm();
+        let keeps = plan.keeps();
         let spins = vec![0; plan.shards];
         World {
             plan,
@@ -154,7 +155,7 @@ impl World {
             ticks: 0,
             control,
             seats: BTreeMap::new(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(keeps),
             harsh,
         }
     }

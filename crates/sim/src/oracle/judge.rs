@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Message, MessageId, Oracle, Place, Promise, Session};
+use moongate_io::Time;
+
+use super::{Keeps, Message, MessageId, Oracle, Place, Promise, Session};
 
 impl Oracle {
     /// Judges: everything that is wrong, the first that was noticed first.
@@ -11,6 +13,7 @@ impl Oracle {
         if promise.unbroken {
             self.judge_gaps(&mut faults);
             self.judge_silent(&mut faults);
+            self.judge_kept(&mut faults);
         }
         if promise.unbroken && promise.settled {
             self.judge_missed(&mut faults);
@@ -63,6 +66,47 @@ impl Oracle {
                 }
             }
         }
+    }
+
+    /// Who comes back is not without what was kept for it.
+    fn judge_kept(&self, faults: &mut Vec<String>) {
+        let Some(keeps) = self.keeps else { return };
+        for (index, session) in self.sessions.iter().enumerate() {
+            let silent = session.breaks.iter().filter_map(|(at, when)| {
+                let (before, behind) = (session.heard.get(at.checked_sub(1)?)?, session.heard.get(*at)?);
+                let (before, behind) = (self.messages[*before].place?, self.messages[*behind].place?);
+                let lacks = session.silent && before.0 == behind.0;
+                lacks.then_some(((before.0, before.1 + 1, behind.1 - 1), *when))
+            });
+            for ((epoch, from, to), at) in silent.chain(session.gaps.iter().copied()) {
+                let kept = self.kept(&session.topic, (epoch, from, to), keeps, at);
+                if let Some((offset, id)) = kept {
+                    faults.push(format!(
+                        "session {index} lacks offsets {from} to {to}, though {offset}, message {id}, was kept at {at:?}"
+                    ));
+                }
+            }
+        }
+    }
+
+    /// A message between those offsets that its topic must still have kept at that time.
+    fn kept(
+        &self,
+        topic: &str,
+        (epoch, from, to): (u64, u64, u64),
+        keeps: Keeps,
+        at: Time,
+    ) -> Option<(u64, MessageId)> {
+        let all = |from, to| {
+            let place = |offset| (topic.to_owned(), (epoch, offset));
+            (from <= to).then(|| self.places.range(place(from)..=place(to)))
+        };
+        let newest = all(from, u64::MAX)?.next_back().map(|((_, (_, offset)), _)| *offset)?;
+        let kept = |offset: u64, id: MessageId| {
+            newest - offset < keeps.messages && self.messages[id].said_at + keeps.ttl > at
+        };
+        let mut between = all(from, to)?.map(|((_, (_, offset)), id)| (*offset, *id));
+        between.find(|(offset, id)| kept(*offset, *id))
     }
 
     /// Whether a session lacks what is at `place` for having said it; with a place that nobody knows of, whether it may.
@@ -163,6 +207,6 @@ impl Session {
     /// What it heard one after the other, without a break that it was told of.
     fn unbroken(&self) -> impl Iterator<Item = [MessageId; 2]> {
         let pairs = self.heard.windows(2).enumerate();
-        pairs.filter(|(at, _)| !self.breaks.contains(&(at + 1))).map(|(_, pair)| [pair[0], pair[1]])
+        pairs.filter(|(at, _)| !self.breaks.contains_key(&(at + 1))).map(|(_, pair)| [pair[0], pair[1]])
     }
 }

@@ -202,3 +202,38 @@ fn who_comes_back_to_another_epoch_knows_that_those_between_are_gone() {
     oracle.placed(after, (10, 1));
     assert!(oracle.judge(UNBROKEN)[0].contains("never heard message 2"));
 }
+
+#[test]
+fn what_was_kept_is_not_missing() {
+    let check = |keeps: u64, ttl: u64, silent: bool, right: bool| {
+        let ttl = std::time::Duration::from_nanos(ttl);
+        let mut oracle = Oracle::new(Some(Keeps { messages: keeps, ttl }));
+        // At 10, 20, 30 and 40.
+        let said: Vec<_> =
+            (1..5).map(|at| oracle.says("t", Kind::Text, b"", Time::from_nanos(10 * at)).1).collect();
+        for (id, _) in said.iter().enumerate() {
+            oracle.placed(id, (9, id as u64 + 1));
+        }
+        let session = oracle.joins("t", Time::ZERO);
+        let entry = &mut oracle.sessions[session];
+        entry.silent = silent;
+        oracle.hears(session, Shown::Told, Kind::Text, &said[0], Some((9, 1)));
+        oracle.leaves(session);
+        let back = Time::from_nanos(50);
+        if silent {
+            oracle.resumes_silently(session, 1, back);
+        } else {
+            oracle.resumes(session);
+            oracle.misses(session, (9, 2, 3), None, back);
+        }
+        oracle.hears(session, Shown::Told, Kind::Text, &said[3], Some((9, 4)));
+        let faults = oracle.judge(UNBROKEN);
+        assert_eq!(faults.is_empty(), right, "{keeps} {ttl:?} {silent}: {faults:?}");
+    };
+    for silent in [false, true] {
+        check(1, 100, silent, true);
+        check(2, 100, silent, false);
+        check(9, 20, silent, true);
+        check(9, 21, silent, false);
+    }
+}
