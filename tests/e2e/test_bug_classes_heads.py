@@ -207,8 +207,8 @@ HELD = 500
 
 @pytest.fixture(scope="module")
 def hasty():
-    """A gateway that waits two seconds for what it was promised."""
-    with running(HEAD_TIMEOUT="2s", CLOSE_TIMEOUT="2s") as one:
+    """A gateway that waits two seconds for what it was promised, and soon forgets what was said."""
+    with running(HEAD_TIMEOUT="2s", CLOSE_TIMEOUT="2s", HISTORY_TTL="100ms") as one:
         yield one
 
 
