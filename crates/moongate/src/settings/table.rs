@@ -150,7 +150,7 @@ const SUBPROTOCOLS: &[Setting] = &[
         kind: Kind::Count { least: 1, most: 65_536, place: |settings| &mut settings.requests_in_flight_max },
         default: "64",
         doc: "How many requests of one connection in a subprotocol may wait for their answers. At the limit its socket is \
-              not read until one is answered.",
+              not read until half of them are answered.",
     },
     Setting {
         name: "WAMP_REALM",
