@@ -79,7 +79,7 @@ impl Oracle {
                 lacks.then_some(((before.0, before.1 + 1, behind.1 - 1), *when))
             });
             for ((epoch, from, to), at) in silent.chain(session.gaps.iter().copied()) {
-                let kept = self.kept(&session.topic, (epoch, from, to), keeps, at);
+                let kept = self.kept(session, (epoch, from, to), keeps, at);
                 if let Some((offset, id)) = kept {
                     faults.push(format!(
                         "session {index} lacks offsets {from} to {to}, though {offset}, message {id}, was kept at {at:?}"
@@ -89,21 +89,22 @@ impl Oracle {
         }
     }
 
-    /// A message between those offsets that its topic must still have kept at that time.
+    /// A message between those offsets that its topic must still have kept at that time, if nobody is left out of it.
     fn kept(
         &self,
-        topic: &str,
+        session: &Session,
         (epoch, from, to): (u64, u64, u64),
         keeps: Keeps,
         at: Time,
     ) -> Option<(u64, MessageId)> {
         let all = |from, to| {
-            let place = |offset| (topic.to_owned(), (epoch, offset));
+            let place = |offset| (session.topic.clone(), (epoch, offset));
             (from <= to).then(|| self.places.range(place(from)..=place(to)))
         };
         let newest = all(from, u64::MAX)?.next_back().map(|((_, (_, offset)), _)| *offset)?;
         let kept = |offset: u64, id: MessageId| {
-            newest - offset < keeps.messages && self.messages[id].said_at + keeps.ttl > at
+            let message = &self.messages[id];
+            newest - offset < keeps.messages && message.said_at + keeps.ttl > at && !session.may_lack(message)
         };
         let mut between = all(from, to)?.map(|((_, (_, offset)), id)| (*offset, *id));
         between.find(|(offset, id)| kept(*offset, *id))
