@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 bytes_max=600
 out=$PWD/target/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')
-for target in ${*:-head frames negotiate inflate hub body topic upstream}; do
+for target in ${*:-head frames negotiate inflate hub body topic upstream v1 wamp}; do
     seeds=fuzz/seeds/$target
     merged=$out/merged/$target
     rm -rf "$merged"

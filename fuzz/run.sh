@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 
 minutes=${1:?usage: fuzz/run.sh MINUTES [TARGET...]}
 shift
-targets=${*:-head frames negotiate inflate hub body topic upstream}
+targets=${*:-head frames negotiate inflate hub body topic upstream v1 wamp}
 seconds=$(awk "BEGIN { printf \"%d\", $minutes * 60 }")
 out=$PWD/target/fuzz
 host=$(rustc -vV | sed -n 's/^host: //p')

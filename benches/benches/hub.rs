@@ -4,10 +4,12 @@ mod common;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::OURS;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use moongate_benches::shard::{PAYLOAD, Shard};
+use moongate_hub::HistoryLimits;
 use moongate_wire::frame::{self, Opcode};
 
 /// How many subscribers, and how many messages of one tick.
@@ -23,6 +25,10 @@ const CASES: [(u32, usize); 10] = [
     (1000, 64),
     (10_000, 1),
 ];
+
+/// What a topic keeps unless it is set otherwise.
+const HISTORY: HistoryLimits =
+    HistoryLimits { messages_max: 64, bytes_max: 256 * 1024, ttl: Duration::from_secs(300) };
 
 /// What many servers do: a queue of messages for every subscriber, emptied into one send.
 #[derive(Default)]
@@ -58,6 +64,14 @@ fn fan_out(criterion: &mut Criterion) {
         let case = format!("{messages}_to_{subscribers}");
         let mut shard = Shard::new(subscribers);
         group.bench_function(BenchmarkId::new(OURS, &case), |bencher| {
+            bencher.iter(|| {
+                (0..messages).for_each(|_| shard.publish());
+                shard.tick();
+                shard.send()
+            });
+        });
+        let mut shard = Shard::with_history(subscribers, HISTORY);
+        group.bench_function(BenchmarkId::new("with_history", &case), |bencher| {
             bencher.iter(|| {
                 (0..messages).for_each(|_| shard.publish());
                 shard.tick();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{
-    Bell, Config, Encode, Form, HashKey, Hub, Kind, Mesh, Message, Name, OutboxLimits, OutboxPolicy,
-    Patience, Subscribed, Token,
+    Bell, Config, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, Name, OutboxLimits,
+    OutboxPolicy, Patience, Start, Subscribed, Token,
 };
 use moongate_io::{Bytes, Chain, ConnId, Meter, Time};
 use moongate_wire::frame::{self, Opcode};
@@ -49,20 +49,29 @@ impl Shard {
     ///
     /// If one of them cannot join.
     pub fn new(subscribers: u32) -> Shard {
+        Shard::with_history(subscribers, HistoryLimits::OFF)
+    }
+
+    /// The same, whose topic keeps messages.
+    ///
+    /// # Panics
+    ///
+    /// If one of them cannot join.
+    pub fn with_history(subscribers: u32, history: HistoryLimits) -> Shard {
         let mut mesh = Mesh::new(vec![Arc::new(Silent)], Arc::new(Silent), 64, HashKey::new([9; 16]));
         let outbox = OutboxLimits {
             outbox_bytes_max: 1 << 20,
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = Config { topics_max: 10, topic_linger: Duration::from_secs(60), outbox };
+        let config = Config { topics_max: 10, topic_linger: Duration::from_secs(60), history, outbox };
         let port = mesh.shards.pop().expect("one shard");
         let hub = Hub::new(&config, Frames, port, Meter::default(), 1);
         let topic = hub.name("news");
         let mut shard = Shard { hub, topic, now: Time::ZERO, subscribers, sends: Vec::new() };
         for slot in 0..subscribers {
             shard.hub.outboxes.open(slot);
-            shard.hub.subscribe(ConnId::new(slot, 0), shard.topic.clone(), Form(0));
+            shard.hub.subscribe(ConnId::new(slot, 0), shard.topic.clone(), Form(0), Start::Now);
         }
         shard.tick();
         assert_eq!(shard.hub.take_joined().len(), subscribers as usize);
@@ -71,7 +80,7 @@ impl Shard {
 
     /// Publishes one message; it is ordered at once.
     pub fn publish(&mut self) {
-        self.hub.publish(Token(1), &self.topic, Kind::Binary, &PAYLOAD, Patience::Waits);
+        self.hub.publish(Token::new(1), &self.topic, Kind::Binary, &PAYLOAD, Patience::Waits, None);
     }
 
     /// The hub's part of a tick.
@@ -111,8 +120,8 @@ impl Shard {
     /// If nobody hears the topic yet.
     pub fn join_and_leave(&mut self) {
         self.hub.outboxes.open(self.subscribers);
-        match self.hub.subscribe(ConnId::new(self.subscribers, 0), self.topic.clone(), Form(0)) {
-            Subscribed::Now(subscription) => self.hub.unsubscribe(subscription),
+        match self.hub.subscribe(ConnId::new(self.subscribers, 0), self.topic.clone(), Form(0), Start::Now) {
+            Subscribed::Now(joined) => self.hub.unsubscribe(joined.subscription),
             Subscribed::Later(_) => unreachable!("others hear the topic already"),
         }
     }

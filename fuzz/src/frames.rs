@@ -117,7 +117,7 @@ fn check_reply(heard: &Heard) {
     let mut out = Vec::new();
     let (expect, payload) = match heard {
         Heard::Message { compressed: true, .. } | Heard::Pong => return,
-        Heard::Message { kind: Kind::Text, payload, .. } => (Opcode::Text, payload),
+        Heard::Message { kind: Kind::Text | Kind::Json, payload, .. } => (Opcode::Text, payload),
         Heard::Message { kind: Kind::Binary, payload, .. } => (Opcode::Binary, payload),
         Heard::Ping(payload) => (Opcode::Pong, payload),
         Heard::Close { code, reason } => {

@@ -6,6 +6,7 @@ use moongate_wire::body::Framing;
 use moongate_wire::decide::{Decision, Policy, Upgrade, decide};
 use moongate_wire::head::{Fields, Head, LIST_MEMBERS_MAX, Method, Name, Version, parse};
 use moongate_wire::origin::{Origin, Origins};
+use moongate_wire::protocol::SUBPROTOCOLS;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
@@ -62,7 +63,7 @@ fn policy(source: &mut Source<'_>) -> Policy {
         routes: if bits & 4 == 0 { usual.with_health() } else { usual }.into(),
         may_publish: bits & 8 != 0,
         origins,
-        subprotocols: if bits & 16 != 0 { &["chat.v2", "a"] } else { &[] },
+        subprotocols: if bits & 16 != 0 { SUBPROTOCOLS.to_vec() } else { Vec::new() },
         head: if bits & 32 != 0 { small } else { HeadLimits::default() },
         deflate: bits & 64 != 0,
         ..Policy::default()
@@ -235,6 +236,10 @@ fn check_decision(decision: &Decision, head: &Head<'_>, lines: &Lines<'_>, polic
             assert!(policy.routes.has_page());
             (Answer::page(b"<!doctype html>", topic.is_some()), *head_only)
         }
+        Decision::Script { head_only } => {
+            assert!(policy.routes.has_page());
+            (Answer::script(b"export {};"), *head_only)
+        }
         Decision::Health { head_only, .. } => (Answer::text("ok\n"), *head_only),
         Decision::Tunnel(_) => unreachable!("no route leads there"),
         Decision::Plain(answer) => (answer.clone(), false),
@@ -291,24 +296,20 @@ fn check_upgrade(upgrade: &Upgrade, head: &Head<'_>, lines: &Lines<'_>, policy: 
     assert!(policy.deflate || upgrade.agreed.deflate.is_none());
 
     let extension = upgrade.agreed.deflate.map(|agreed| agreed.answer());
+    let subprotocol = upgrade.agreed.subprotocol.map(|spoken| spoken.name);
     let mut out = Vec::new();
-    Template::new("Server: moongate\r\n").write(
-        &upgrade.key,
-        upgrade.agreed.subprotocol,
-        extension,
-        &mut out,
-    );
+    Template::new("Server: moongate\r\n").write(&upgrade.key, subprotocol, extension, &mut out);
     let reply = Reply::read(&out);
     assert_eq!((reply.status, reply.body.len()), (101, 0), "C2");
     assert_eq!(reply.field("Upgrade"), Some("websocket"));
     assert_eq!(reply.field("Connection"), Some("Upgrade"));
-    assert_eq!(reply.field("Sec-WebSocket-Protocol"), upgrade.agreed.subprotocol);
+    assert_eq!(reply.field("Sec-WebSocket-Protocol"), subprotocol);
     assert_eq!(reply.field("Sec-WebSocket-Extensions"), extension);
     let accept = reply.field("Sec-WebSocket-Accept").expect("C1");
     assert!(
         accept.len() == 28 && accept.ends_with('=') && accept.bytes().take(27).all(|byte| is_base64(&byte))
     );
-    let agreed = usize::from(extension.is_some()) + usize::from(upgrade.agreed.subprotocol.is_some());
+    let agreed = usize::from(extension.is_some()) + usize::from(subprotocol.is_some());
     assert_eq!(reply.fields(), 4 + agreed, "and nothing else");
 }
 

@@ -6,19 +6,21 @@
 
 mod ledger;
 mod listener;
+mod stream;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_hub::{
-    Ask, Bell, Config, ControlPort, Encode, Form, HashKey, Hub, Kind, Mesh, Message, OutboxLimits,
-    OutboxPolicy, Patience, Publish, Published, Subscribed, Tell, Token,
+    Ask, Bell, Config, ControlPort, Encode, Form, Gap, HashKey, HistoryLimits, Hub, Joined, Kind, Mesh,
+    Message, Name, OutboxLimits, OutboxPolicy, Patience, Publish, Published, Start, Subscribed, Tell, Token,
 };
 use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, ConnId, Meter, Time};
 
 use crate::source::Source;
 use ledger::Ledger;
-use listener::{Listener, encode_message, encode_own, encode_payload};
+use listener::{Listener, encode_own};
+use stream::{encode_gap, encode_joined, encode_message, encode_payload};
 
 const SLOTS: usize = 4;
 const TOPICS: usize = 3;
@@ -49,7 +51,25 @@ struct Plain;
 
 impl Encode for Plain {
     fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
-        encode_message(form.0, message, out);
+        encode_message(form, message, out);
+    }
+
+    fn joined(&mut self, form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
+        encode_joined(form, name, joined, out);
+    }
+
+    fn gap(&mut self, form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
+        encode_gap(form, gap, out);
+    }
+}
+
+/// What topics keep: nothing, little, or all of a few milliseconds.
+fn history(key: u8) -> HistoryLimits {
+    let ttl = Duration::from_millis(15);
+    match key % 3 {
+        0 => HistoryLimits::OFF,
+        1 => HistoryLimits { messages_max: 2, bytes_max: 600, ttl },
+        _ => HistoryLimits { messages_max: 64, bytes_max: 1 << 20, ttl },
     }
 }
 
@@ -92,9 +112,11 @@ impl World {
         let slow_reader_timeout = Duration::from_millis(10);
         let outbox_bytes_max = source.pick(&[1 << 26, 2000, 300]);
         let outbox = OutboxLimits { outbox_bytes_max, policy, slow_reader_timeout };
-        let config = Config { topics_max, topic_linger: Duration::from_millis(20), outbox };
+        let key = source.byte();
+        let config =
+            Config { topics_max, topic_linger: Duration::from_millis(20), history: history(key), outbox };
         let bells = (0..count).map(|_| Arc::new(Silent) as Arc<dyn Bell>).collect();
-        let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([source.byte(); 16]));
+        let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([key; 16]));
         let shard = |port| {
             let meter = Meter::default();
             let hub = Hub::new(&config, Plain, port, meter.clone(), 77);
@@ -119,8 +141,8 @@ impl World {
         match operation {
             0 => self.connect(shard, slot),
             1 => self.subscribe(shard, slot, source.byte()),
-            2 => self.unsubscribe(shard, slot),
-            3..=5 => self.publish(shard, source.byte()),
+            2 => self.unsubscribe(shard, slot, usize::from(place >> 2)),
+            3..=5 => self.publish(shard, source.byte(), (place & 0xc == 0xc).then_some(slot)),
             6..=8 => self.advance(shard, source),
             9 => (0..=slot).for_each(|_| self.send(shard)),
             10 | 11 => self.complete(shard, slot, source.byte()),
@@ -149,42 +171,64 @@ impl World {
     fn subscribe(&mut self, shard: usize, slot: u32, what: u8) {
         let Shard { hub, listeners, .. } = &mut self.shards[shard];
         let listener = &mut listeners[slot as usize];
-        if !listener.is_open() || listener.subscription.is_some() {
+        let topic = what % TOPICS as u8;
+        if !listener.is_open() || listener.hears(topic) {
             return;
         }
-        let topic = what % TOPICS as u8;
         let form = (what >> 4) % 2;
         let name = hub.name(&format!("topic{topic}"));
         let conn = ConnId::new(slot, listener.generation);
-        let (id, joined) = match hub.subscribe(conn, name.clone(), Form(form)) {
-            Subscribed::Now(id) => (id, true),
+        // Where it begins: after what it has heard, if it knows what that is.
+        let last = listener.last_place(topic, form).filter(|_| listener.has_all(hub.outboxes.is_idle(slot)));
+        let start = match (what >> 5 & 3, last) {
+            (2, _) => Start::AllKept,
+            (3, Some((epoch, offset))) => Start::After { epoch, offset },
+            _ => Start::Now,
+        };
+        let (id, joined) = match hub.subscribe(conn, name.clone(), Form(form), start) {
+            Subscribed::Now(joined) => (joined.subscription, true),
             Subscribed::Later(id) => (id, false),
         };
         assert_eq!(hub.subscribed_name(id), Some(name));
-        listener.subscribed(id, topic, form, joined);
+        assert!(!joined || start == Start::Now, "only the home knows what is kept");
+        listener.subscribed(id, topic, form, (!joined).then_some(start));
         // The answer to a handshake waits until the topic's home has said yes.
-        if !joined && what & 0x80 != 0 {
+        if !joined && what & 0x80 != 0 && listener.held.is_none() {
             hub.outboxes.hold(slot);
-            listener.held = true;
+            listener.held = Some(id);
         }
     }
 
-    fn unsubscribe(&mut self, shard: usize, slot: u32) {
+    /// Ends one of its subscriptions.
+    fn unsubscribe(&mut self, shard: usize, slot: u32, which: usize) {
         let Shard { hub, listeners, .. } = &mut self.shards[shard];
         let listener = &mut listeners[slot as usize];
-        if let Some(id) = listener.unsubscribed(self.ledger.next_id()) {
-            hub.unsubscribe(id);
-            hub.unsubscribe(id);
-            assert_eq!(hub.subscribed_name(id), None);
-        }
-        if std::mem::take(&mut listener.held) {
+        let Some(id) = listener.subscription(which) else { return };
+        let held = listener.unsubscribed(id, self.ledger.next_id());
+        hub.unsubscribe(id);
+        hub.unsubscribe(id);
+        assert_eq!(hub.subscribed_name(id), None);
+        if held {
             hub.outboxes.let_go(slot);
         }
     }
 
-    fn publish(&mut self, shard: usize, what: u8) {
+    fn unsubscribe_from_all(&mut self, shard: usize, slot: u32) {
+        while self.shards[shard].listeners[slot as usize].subscription(0).is_some() {
+            self.unsubscribe(shard, slot, 0);
+        }
+    }
+
+    /// A message, perhaps one that the connection in the slot `excluded` is to be left out of.
+    fn publish(&mut self, shard: usize, what: u8, excluded: Option<u32>) {
         let topic = what % TOPICS as u8;
         let id = self.ledger.publish(shard, topic);
+        let listeners = &mut self.shards[shard].listeners;
+        let excluded = excluded.filter(|slot| listeners[*slot as usize].is_open()).map(|slot| {
+            let listener = &mut listeners[slot as usize];
+            listener.left_out_of(topic, id);
+            ConnId::new(slot, listener.generation)
+        });
         for Shard { listeners, .. } in &mut self.shards {
             listeners.iter_mut().for_each(|listener| listener.published(topic, id));
         }
@@ -192,9 +236,9 @@ impl World {
         let hub = &mut self.shards[shard].hub;
         let name = hub.name(&format!("topic{topic}"));
         let patience = [Patience::Waits, Patience::Leaves][usize::from(what >> 7)];
-        match hub.publish(Token(u64::from(id)), &name, Kind::Binary, &payload, patience) {
+        match hub.publish(Token::new(u64::from(id)), &name, Kind::Binary, &payload, patience, excluded) {
             Published::Pending => {}
-            Published::Rejected(_) => self.ledger.rejected(shard, Token(u64::from(id))),
+            Published::Rejected(_) => self.ledger.rejected(shard, Token::new(u64::from(id))),
         }
         self.hear(shard);
     }
@@ -222,7 +266,7 @@ impl World {
         if !self.shards[shard].listeners[slot as usize].is_open() {
             return;
         }
-        self.unsubscribe(shard, slot);
+        self.unsubscribe_from_all(shard, slot);
         let Shard { hub, listeners, .. } = &mut self.shards[shard];
         hub.outboxes.seal(slot);
         hub.outboxes.clear(slot);
@@ -234,7 +278,7 @@ impl World {
         if !self.shards[shard].listeners[slot as usize].is_open() {
             return;
         }
-        self.unsubscribe(shard, slot);
+        self.unsubscribe_from_all(shard, slot);
         self.own_drawn += 1;
         let Shard { hub, meter, listeners, .. } = &mut self.shards[shard];
         hub.outboxes.cut(slot);
@@ -249,7 +293,7 @@ impl World {
         let Some((slot, chain)) = hub.outboxes.next_send() else { return };
         assert!((1..=CHAIN_SEGMENTS_MAX).contains(&chain.segments().len()) && !chain.is_empty());
         let listener = &mut listeners[slot as usize];
-        assert!(!listener.held, "what is held does not go out");
+        assert!(listener.held.is_none(), "what is held does not go out");
         assert!(listener.flight.replace(chain).is_none(), "one send at a time");
     }
 
@@ -270,7 +314,7 @@ impl World {
         if self.shards[shard].listeners[slot as usize].flight.take().is_none() {
             return;
         }
-        self.unsubscribe(shard, slot);
+        self.unsubscribe_from_all(shard, slot);
         let Shard { hub, listeners, .. } = &mut self.shards[shard];
         hub.outboxes.failed(slot);
         hub.outboxes.seal(slot);
@@ -327,19 +371,19 @@ impl World {
     /// Acts on what came of a phase, as a shard does at once.
     fn hear(&mut self, shard: usize) {
         let Shard { hub, listeners, .. } = &mut self.shards[shard];
-        for conn in hub.take_joined() {
+        for Joined { conn, subscription, .. } in hub.take_joined() {
             let listener = &mut listeners[conn.slot() as usize];
-            if listener.generation == conn.generation() && listener.joined() {
+            if listener.generation == conn.generation() && listener.joined(subscription) {
                 hub.outboxes.let_go(conn.slot());
             }
         }
-        for (conn, _) in hub.take_refused() {
+        for (conn, id, _) in hub.take_refused() {
             assert!(self.topics_max < TOPICS, "there is room for all topics");
             let listener = &mut listeners[conn.slot() as usize];
             assert_eq!(listener.generation, conn.generation(), "who has left is not refused");
-            let id = listener.unsubscribed(self.ledger.next_id()).expect("who is refused had asked");
+            let held = listener.unsubscribed(id, self.ledger.next_id());
             assert_eq!(hub.subscribed_name(id), None, "it has ended");
-            if std::mem::take(&mut listener.held) {
+            if held {
                 hub.outboxes.let_go(conn.slot());
             }
         }
@@ -373,8 +417,15 @@ impl World {
                 let home = name.home(self.shards.len());
                 let id = self.ledger.next_id();
                 let payload = encode_payload(topic, id, 0).into();
-                let (token, patience) = (Token(u64::from(id)), Patience::Leaves);
-                let ask = Ask::Publish(Publish { name, kind: Kind::Text, payload, token, patience });
+                let (token, patience) = (Token::new(u64::from(id)), Patience::Leaves);
+                let ask = Ask::Publish(Publish {
+                    name,
+                    kind: Kind::Text,
+                    payload,
+                    token,
+                    patience,
+                    excluded: None,
+                });
                 if self.control.ask(home, ask).is_ok() {
                     self.ledger.publish(self.shards.len(), topic);
                     for Shard { listeners, .. } in &mut self.shards {
@@ -439,7 +490,7 @@ impl World {
 
     fn check_end(&mut self) {
         self.ledger.check();
-        for Shard { listeners, .. } in &self.shards {
+        for Shard { listeners, .. } in &mut self.shards {
             for listener in listeners {
                 listener.check_end(self.policy, &self.ledger);
             }

@@ -16,6 +16,8 @@ mod reply;
 mod source;
 mod topic;
 mod upstream;
+mod v1;
+mod wamp;
 
 pub use body::body;
 pub use frames::frames;
@@ -25,12 +27,14 @@ pub use inflate::inflate;
 pub use negotiate::negotiate;
 pub use topic::topic;
 pub use upstream::upstream;
+pub use v1::v1;
+pub use wamp::wamp;
 
 /// A target: any bytes, and a panic if something does not hold for them.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder of seeds.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("head", head),
     ("frames", frames),
     ("negotiate", negotiate),
@@ -39,4 +43,6 @@ pub const TARGETS: [(&str, Target); 8] = [
     ("body", body),
     ("topic", topic),
     ("upstream", upstream),
+    ("v1", v1),
+    ("wamp", wamp),
 ];

@@ -2,11 +2,16 @@
 
 use moongate_wire::head::{Fields, parse};
 use moongate_wire::negotiate::negotiate as agree;
+use moongate_wire::protocol::{Protocol, Subprotocol};
 use moongate_wire::scan::{HeadLimits, Scanner};
 
 use crate::source::Source;
 
-const ENABLED: [&str; 3] = ["chat.v2", "mqtt", "a"];
+const ENABLED: [Subprotocol; 3] = [enabled("chat.v2"), enabled("mqtt"), enabled("a")];
+
+const fn enabled(name: &'static str) -> Subprotocol {
+    Subprotocol { name, protocol: Protocol::V1 }
+}
 
 /// Lines of two fields: one that begins with an odd byte offers extensions, any other subprotocols.
 pub fn negotiate(data: &[u8]) {
@@ -42,10 +47,12 @@ pub fn negotiate(data: &[u8]) {
     let Ok(agreed) = agreed else { return };
 
     let protocols = protocols.flatten().unwrap_or_default();
-    let first = protocols.iter().find(|name| ENABLED.contains(&name.as_str()));
-    assert_eq!(agreed.subprotocol, first.map(String::as_str), "C3");
+    let first = protocols.iter().find(|name| ENABLED.iter().any(|known| known.name == **name));
+    assert_eq!(agreed.subprotocol.map(|spoken| spoken.name), first.map(String::as_str), "C3");
 
     let offers = offers.flatten().unwrap_or_default();
+    // Nothing said in a subprotocol is compressed.
+    let deflate = deflate && first.is_none();
     let accepted = offers.iter().filter(|_| deflate).find_map(Offer::window);
     assert_eq!(agreed.deflate.map(|agreed| agreed.window_bits), accepted.map(|(bits, _)| bits), "C4");
     let (Some(agreed), Some((bits, named))) = (agreed.deflate, accepted) else { return };

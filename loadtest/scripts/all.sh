@@ -3,8 +3,8 @@
 #
 #   loadtest/scripts/all.sh [SCENARIO…]
 #
-# Without names it runs all: fanout echo idle storm churn slow kill events tunnel mixed. What they say is also in target/load, a
-# file for each. MOONGATE_BIN and MOONGATE_LOAD_BIN name other builds than the release, by full path;
+# Without names it runs all: fanout echo idle storm churn slow kill resume events tunnel mixed. What they say is also in
+# target/load, a file for each. MOONGATE_BIN and MOONGATE_LOAD_BIN name other builds than the release, by full path;
 # other MOONGATE_… variables are the gateway's settings. The exit code is 1 if anything came otherwise than it was sent, 2
 # if a run could not take place.
 set -euo pipefail
@@ -14,7 +14,7 @@ help_or_build "$@"
 
 scenarios=("$@")
 if (($# == 0)); then
-    scenarios=(fanout echo idle storm churn slow kill events tunnel mixed)
+    scenarios=(fanout echo idle storm churn slow kill resume events tunnel mixed)
 fi
 mkdir -p target/load
 

@@ -6,7 +6,7 @@
 #
 #   --quick, --rounds N   as for compare.sh
 #   BAR…                  just these, of: fanout-one fanout-waiting fanout-volleys unbounded echo handshake memory growth
-#                         shards stopped deflate kill events topics drivers
+#                         shards stopped deflate kill resume events topics history drivers
 #
 # Every bar is several rounds of every server that takes part, so all of them take long. The exit code is 1 if a bar was
 # missed, 2 if one could not be measured.
@@ -32,8 +32,8 @@ while (($#)); do
     shift
 done
 if ((${#bars[@]} == 0)); then
-    bars=(fanout-one fanout-waiting fanout-volleys unbounded echo handshake memory growth shards stopped deflate kill events
-        topics drivers)
+    bars=(fanout-one fanout-waiting fanout-volleys unbounded echo handshake memory growth shards stopped deflate kill resume
+        events topics history drivers)
 fi
 mkdir -p target/compare
 
@@ -93,6 +93,25 @@ bar_kill() {
     return "$verdict"
 }
 
+# 10,000 come back at once, who missed 32 messages each on their topics.
+bar_resume() {
+    local log=target/compare/bar-resume.log verdict=0 before returning
+    echo
+    echo "== 10,000 come back at once"
+    # shellcheck disable=SC2016 # Expanded by the inner shell.
+    loadtest/scripts/with-gateway sh -c '"$0" resume --control "$GATEWAY_CONTROL" --pid "$GATEWAY_PID" "$1"' \
+        "${MOONGATE_LOAD_BIN:-target/release/moongate-load}" | tee "$log" || return 2
+    before=$(milliseconds before p99 "$log")
+    returning=$(milliseconds returning p99 "$log")
+    at_most "ms, p99 of bystanders meanwhile" "$returning" "$(awk -v before="$before" 'BEGIN {print (3 * before > 5 ? 3 * before : 5)}')" ||
+        verdict=1
+    # A hundred topics, 32 messages, two forms; what is said while they come back is said as it comes to some, and kept for
+    # others.
+    at_most "encodings of what was missed" "$(sed -nE 's/^found +([0-9]+) kept messages were encoded.*/\1/p' "$log")" 7000 ||
+        verdict=1
+    return "$verdict"
+}
+
 # milliseconds LINE FIGURE LOG: a time from a line such as "after      p50 253 µs, p90 …".
 milliseconds() {
     sed -nE "s/^$1 .*$2 ([0-9.]+) (µs|ms|s)([, ].*)?$/\1 \2/p" "$3" |
@@ -106,6 +125,7 @@ for bar in "${bars[@]}"; do
     memory) bar_memory || verdict=$? ;;
     growth) bar_growth || verdict=$? ;;
     kill) bar_kill || verdict=$? ;;
+    resume) bar_resume || verdict=$? ;;
     *)
         if [[ ! -f loadtest/plans/bars/$bar.toml ]]; then
             echo "there is no bar called $bar; see --help" >&2

@@ -151,6 +151,7 @@ start() {
     case $name in
     moongate) start_moongate moongate 1 "$@" ;;
     moongate-2) start_moongate moongate-2 2 "$@" ;;
+    moongate-without-history) start_moongate moongate-without-history 1 MOONGATE_HISTORY_MESSAGES=0 "$@" ;;
     moongate-uring | moongate-tokio-uring | moongate-epoll)
         start_moongate "$name" 1 MOONGATE_DRIVER="${name#moongate-}" "$@"
         ;;

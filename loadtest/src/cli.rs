@@ -4,6 +4,7 @@ mod echo;
 mod fanout;
 mod idle;
 mod kill;
+mod resume;
 mod storm;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -25,6 +26,7 @@ use echo::{EchoArgs, TunnelArgs};
 use fanout::{ChurnArgs, EventsArgs, FanoutArgs, MixedArgs, SlowArgs};
 use idle::IdleArgs;
 use kill::KillArgs;
+use resume::ResumeArgs;
 use storm::StormArgs;
 
 /// Loads a Moongate gateway and checks every byte that it delivers.
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Storm(StormArgs),
     /// All who are connected vanish at once while newcomers arrive
     Kill(KillArgs),
+    /// Many are cut off, miss what is said meanwhile, and come back at once: they must have heard everything in the end
+    Resume(ResumeArgs),
     /// Serves echoes, for proxies to lead to; until it is killed
     Upstream(UpstreamArgs),
     /// Takes measures of several servers side by side, in slices, and says what ratio they are in
@@ -177,6 +181,7 @@ impl Command {
             Command::Idle(args) => args.into_kind(),
             Command::Storm(args) => args.into_kind(),
             Command::Kill(args) => args.into_kind(),
+            Command::Resume(args) => args.into_kind()?,
             Command::Compare(_) | Command::Report(_) | Command::Upstream(_) | Command::Worker => {
                 return Ok(None);
             }

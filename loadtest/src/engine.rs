@@ -363,15 +363,27 @@ impl Engine {
                     part.last_heard = Some(now);
                     self.scenario.hear(index, format, payload, &mut Scene { links, control, part, now });
                 }
-                Heard::End(why) => return Err(why),
+                Heard::End(why) => {
+                    self.tell(index, ear, now);
+                    return Err(why);
+                }
             }
         }
+        self.tell(index, ear, now);
         if !self.reply.is_empty() {
             self.links.get(index).reply(&self.reply);
             self.reply.clear();
             self.links.mark(index);
         }
         Ok(at)
+    }
+
+    /// Tells the scenario what else was heard on a link.
+    fn tell(&mut self, index: u32, ear: &mut dyn Ear, now: u64) {
+        while let Some(told) = ear.tell() {
+            let Engine { links, control, part, .. } = self;
+            self.scenario.told(index, told, &mut Scene { links, control, part, now });
+        }
     }
 
     /// A link is over, by the server's doing or in answer to a goodbye.

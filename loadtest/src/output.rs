@@ -160,6 +160,10 @@ fn write_memory(run: &Document, out: &mut String) -> std::fmt::Result {
             None => writeln!(out)?,
         }
     }
+    if let Some(after) = run.memory.iter().find(|sized| sized.when == When::After) {
+        let (rss, pss) = (after.footprint.rss / 1024, after.footprint.pss / 1024);
+        writeln!(out, "           when all had come: RSS {rss} KiB, PSS {pss} KiB")?;
+    }
     let Some(Growth { rss, pss, slab, tcp, caches }) = &run.bytes_per_connection else { return Ok(()) };
     let slope = run.memory.iter().filter(|sized| sized.when == When::Open).count() > 1;
     let how = if slope { "slope" } else { "since before the run" };

@@ -114,7 +114,7 @@ def soak(connections: int, seconds: float, seed: int) -> str:
     """Runs it all, and says what it came to."""
     gateway = Gateway(
         SHARDS=str(SHARDS), RECV_BUFFERS=str(BUFFERS), RING_ENTRIES="256", CONNECTIONS_MAX="10000", TOPIC_LINGER="1s",
-        HEAD_TIMEOUT="10s", CLOSE_TIMEOUT="5s", LOG="warn",
+        HISTORY_TTL="1s", HEAD_TIMEOUT="10s", CLOSE_TIMEOUT="5s", LOG="warn",
     )  # fmt: skip
     spawn = multiprocessing.get_context("spawn")
     counts = [spawn.Value("Q", 0) for _ in range(CLIENTS)]

@@ -221,8 +221,8 @@ HELD = 500
 
 @pytest.fixture(scope="module")
 def hasty():
-    """A gateway that waits two seconds for what it was promised."""
-    with running(HEAD_TIMEOUT="2s", CLOSE_TIMEOUT="1m") as one:
+    """A gateway that waits two seconds for what it was promised, and soon forgets what was said."""
+    with running(HEAD_TIMEOUT="2s", CLOSE_TIMEOUT="1m", HISTORY_TTL="100ms") as one:
         yield one
 
 

@@ -175,7 +175,7 @@ def test_k4_a_topic_for_every_post():
         assert gauge(gateway, "topics") <= most
         assert resident_bytes(gateway) - full < 2 * MIB, "a refused topic leaves nothing behind"
         assert len(gateway.lines) - lines <= 21 * (time.monotonic() - began + 2), "twenty a second, and one that counts the others"
-    with running(SHARDS="1", TOPICS_MAX="50", TOPIC_LINGER="3s") as gateway:
+    with running(SHARDS="1", TOPICS_MAX="50", TOPIC_LINGER="3s", HISTORY_TTL="1s") as gateway:
 
         def full():
             return any(post(gateway.listen, f"/topics/{number}", b"x").status == 503 for number in range(100))

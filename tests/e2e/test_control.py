@@ -23,10 +23,15 @@ def test_publish(gateway, topic):
         assert listener.frame() == (raw.TEXT, "grüße".encode())
         second = post(gateway.control, f"/topics/{topic}", b"\x00\xff", "Content-Type: application/octet-stream")
         assert listener.frame() == (raw.BINARY, b"\x00\xff")
+        third = post(gateway.control, f"/topics/{topic}", b'{"degrees": 12.50}', "Content-Type: application/json")
+        assert third.status == 200 and listener.frame() == (raw.TEXT, b'{"degrees": 12.50}')
         one, two = first.json(), second.json()
         assert one["topic"] == topic and one["epoch"] == two["epoch"] and two["offset"] == one["offset"] + 1
-    for path, body, status in [("a//b", b"x", 400), ("%24sys", b"x", 400), ("a", b"\xff", 415), ("a", b"x" * 70_000, 413)]:
-        answer = post(gateway.control, f"/topics/{path}", body)
+    json = "Content-Type: application/json"
+    for path, body, status, *fields in [
+        ("a//b", b"x", 400), ("%24sys", b"x", 400), ("a", b"\xff", 415), ("a", b"x" * 70_000, 413), ("a", b"{", 400, json),
+    ]:
+        answer = post(gateway.control, f"/topics/{path}", body, *fields)
         assert answer.status == status, (path, answer)
         assert answer.json()["hint"]
 

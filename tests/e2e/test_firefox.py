@@ -68,8 +68,8 @@ def test_the_gateway_going_away_is_explained(firefox, start):
     tab = firefox.open(gateway.url("/topics/news"))
     wait_for_state(tab, "Open")
     assert gateway.stop() == 0
-    wait_for_state(tab, "Closed")
-    assert "1001" in tab.text("#ending-code")
+    wait_for_state(tab, "Coming back…")
+    until("the reason", lambda: "closed, code 1001" in tab.text("#log"))
 
 
 def test_pages_of_others_are_kept_out(firefox, gateway, start):

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 import raw
+from cutter import Cutter
 from gateway import PATIENCE, ROOT, until
 from raw import get, post
 
@@ -110,7 +111,8 @@ def test_the_start_page_picks_a_topic(tab, topic):
     one.page.press("#topic", "Enter")
     one.is_open()
     assert one.page.url.endswith(f"/topics/{topic}/caf%C3%A9%20au%20lait%3F")
-    expect(one.page.locator("#request")).to_contain_text(f"GET /topics/{topic}/caf%C3%A9%20au%20lait%3F HTTP/1.1")
+    expect(one.page.locator("#request")).to_contain_text("Sec-WebSocket-Protocol: moongate.v1")
+    expect(one.page.locator("#known")).to_contain_text(f'"topic":"{topic}/café au lait?"')
     again = tab().open(one.page.url.split(one.host)[1]).is_open()
     expect(again.page.locator("#topic")).to_have_value(f"{topic}/café au lait?")
     one.say("same place")
@@ -170,29 +172,54 @@ def test_the_list_is_bounded_and_follows(gateway, tab, topic):
         expect(one.messages.last).to_be_in_viewport()
 
 
-def test_the_close_is_explained(start, tab, topic, shelf):
-    """A speaker who may only listen sees the code, the reason with the setting, and plain words."""
+def test_who_may_only_listen_is_told(start, tab, shelf):
+    """With the setting that would change it; and whoever closes is told of that too."""
     one = tab(start(ANONYMOUS="subscribe")).open("/topics/quiet").is_open()
     one.say("may I?")
-    expect(one.page.locator("#state")).to_have_text("Closed")
-    expect(one.page.locator("#ending-code")).to_contain_text("1008")
-    expect(one.page.locator("#ending-code")).to_contain_text("MOONGATE_ANONYMOUS")
-    expect(one.page.locator("#ending-words")).to_contain_text("rules")
-    one.page.screenshot(path=shelf / "closed.png", full_page=True)
-    one.page.click("#open")
+    expect(one.page.locator("#write-fault")).to_contain_text("MOONGATE_ANONYMOUS")
     one.is_open()
-    expect(one.page.locator("#ending")).to_be_hidden()
+    one.page.screenshot(path=shelf / "listening.png", full_page=True)
     one.page.click("#close")
     expect(one.page.locator("#state")).to_have_text("Closed")
     expect(one.page.locator("#ending-code")).to_contain_text("1000")
 
 
-def test_the_gateway_going_away_is_explained(start, tab):
+def test_the_gateway_going_away_is_explained(start, browser):
     gateway = start(DRAIN_DELAY="0s", DRAIN_TIMEOUT="1s")
-    one = tab(gateway).open("/topics/news").is_open()
+    context = browser.new_context()
+    # Not a `tab`: that nobody answers is an error on its console.
+    one = Tab(context.new_page(), gateway.host).open("/topics/news").is_open()
     assert gateway.stop() == 0
-    expect(one.page.locator("#state")).to_have_text("Closed")
-    expect(one.page.locator("#ending-code")).to_contain_text("1001")
+    expect(one.page.locator("#state")).to_have_text("Coming back…")
+    expect(one.page.locator("#log")).to_contain_text("closed, code 1001")
+    context.close()
+
+
+def test_it_comes_back_and_asks_for_what_it_missed(gateway, browser, topic):
+    """Through a network that breaks: nothing that was said meanwhile is missing."""
+    context = browser.new_context()
+    with Cutter(gateway.listen) as cutter:
+        one = Tab(context.new_page(), cutter.host).open(f"/topics/{topic}").is_open()
+        texts = []
+        for number in range(3):
+            cutter.cut()
+            texts.append(f"while it was away, {number}")
+            post(gateway.listen, f"/topics/{topic}", texts[-1].encode())
+            one.heard(*texts)
+        expect(one.page.locator("#log")).to_contain_text("closed, code 1006")
+    context.close()
+
+
+def test_it_does_without_upgrades(gateway, browser, topic):
+    """Behind a proxy that removes `Upgrade`: on an event stream, and it says so."""
+    context = browser.new_context()
+    with Cutter(gateway.listen, strips=True) as cutter:
+        one = Tab(context.new_page(), cutter.host).open(f"/topics/{topic}").is_open()
+        expect(one.page.locator("#ending-code")).to_contain_text("do not get through")
+        expect(one.page.locator("#log")).to_contain_text("on an event stream")
+        one.say("by POST")
+        one.heard("by POST")
+    context.close()
 
 
 def test_a_refusal_that_the_browser_hides_is_found_out(start, browser, shelf):
@@ -283,15 +310,23 @@ def test_the_shell_lines_work(gateway, tab, topic):
     assert raw.ACCEPT in one.page.content()
 
 
-def test_the_page_is_one_file_under_a_strict_policy(gateway):
-    """No outside resource, nothing evaluated, and only the script that is in it."""
+def test_the_page_is_under_a_strict_policy(gateway):
+    """No outside resource, nothing evaluated, and only the script that is in it and the client, which is served beside it."""
     source = SOURCE.read_text()
     answer = get(gateway.listen, "/", "Accept: text/html")
     assert answer.status == 200 and answer.body.decode() == source, "the program serves the file as it is"
     policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', source)[1]
     assert "default-src 'none'" in policy
-    script = re.search(r"<script>(.*)</script>", source, re.S)[1]
+    script = re.search(r'<script type="module">(.*)</script>', source, re.S)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    assert f"script-src 'sha256-{digest}'" in policy, f"the script changed: write 'sha256-{digest}' into the policy"
+    assert f"script-src 'self' 'sha256-{digest}'" in policy, f"the script changed: write 'sha256-{digest}' into the policy"
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", source)
     assert len(source.encode()) < 34_000
+    client = get(gateway.listen, "/moongate.js")
+    assert client.status == 200 and client.body == (ROOT / "clients/js/moongate.js").read_bytes()
+    assert client.one("content-type") == "text/javascript; charset=utf-8"
+    assert client.one("access-control-allow-origin") == "*"
+
+
+def test_without_the_page_there_is_no_script(start):
+    assert get(start(PAGE="off").listen, "/moongate.js").status == 404

@@ -62,6 +62,13 @@ def test_unknown_names_are_a_warning_with_the_nearest_right_one():
     assert run_to_end("check", "--strict", LISTN="127.0.0.1:0").returncode == 2
 
 
+def test_an_outbox_too_small_for_a_message_in_its_longest_form_is_a_warning():
+    done = run_to_end("check", MESSAGE_BYTES_MAX="1MiB", OUTBOX_BYTES_MAX="2MiB")
+    assert done.returncode == 0
+    assert "MOONGATE_OUTBOX_BYTES_MAX" in done.stderr and "MOONGATE_MESSAGE_BYTES_MAX" in done.stderr, done.stderr
+    assert not run_to_end("check", MESSAGE_BYTES_MAX="128KiB").stderr
+
+
 def test_names_that_kubernetes_injects_are_no_settings():
     done = run_to_end(
         "check", "--strict",

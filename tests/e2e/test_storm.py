@@ -22,6 +22,7 @@ SCARCE = {
     "OUTBOX_BYTES_MAX": "128KiB",
     "SEND_UNSENT_BYTES_MAX": "16KiB",
     "MEMORY_BYTES_MAX": "2MiB",
+    "HISTORY_TTL": "1s",
     "HEAD_TIMEOUT": "1s",
     "PING_INTERVAL": "1s",
     "PONG_TIMEOUT": "1s",

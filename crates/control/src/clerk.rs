@@ -182,10 +182,10 @@ impl Clerk {
             let _ = reply.send(Err(Reason::Busy));
             return;
         }
-        let token = Token(self.tokens);
+        let token = Token::new(self.tokens);
         self.tokens += 1;
         waiting.push_back(Waiting {
-            publish: Publish { name, kind, payload, token, patience: Patience::Leaves },
+            publish: Publish { name, kind, payload, token, patience: Patience::Leaves, excluded: None },
             reply,
         });
     }
@@ -207,7 +207,7 @@ impl Clerk {
                 Tell::Snapshot(snapshot) => self.snapshots.answered(shard, *snapshot),
                 Tell::Announced { connections } => self.announced(shard, connections),
                 Tell::Drained => self.drained(shard),
-                Tell::Subscribed { .. } | Tell::Refused { .. } | Tell::Run { .. } => {
+                Tell::Subscribed { .. } | Tell::Replayed { .. } | Tell::Refused { .. } | Tell::Run { .. } => {
                     unreachable!("the control thread subscribes to nothing")
                 }
             }

@@ -10,6 +10,7 @@ use axum::response::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use moongate_hub::{Kind, Ordered};
 use moongate_wire::answer::published;
+use moongate_wire::json::is_json;
 use moongate_wire::refusal::Reason;
 use moongate_wire::topic::TopicName;
 use moongate_wire::utf8::is_utf8;
@@ -44,15 +45,15 @@ async fn publish_one(state: &State, request: HttpRequest) -> Result<(TopicName, 
     let (head, body) = request.into_parts();
     let name = head.uri.path().strip_prefix(PREFIX).unwrap_or_default();
     let topic = TopicName::from_path(name.as_bytes())?;
-    let binary = is_binary(&head.headers);
+    let kind = kind(&head.headers);
     // Held until the message has its place or is given up.
     let _room = reserve(state, &head.headers)?;
     let payload = read(state, body).await?;
-    let kind = match binary {
-        true => Kind::Binary,
-        false if is_utf8(&payload) => Kind::Text,
-        false => return Err(Reason::NotText.into()),
-    };
+    match kind {
+        Kind::Text if !is_utf8(&payload) => return Err(Reason::NotText.into()),
+        Kind::Json if !is_json(&payload) => return Err(Reason::NotJson.into()),
+        Kind::Text | Kind::Json | Kind::Binary => {}
+    }
     let request = |reply| {
         Request::Publish(PublishRequest { topic: topic.clone(), kind, payload: payload.into(), reply })
     };
@@ -62,12 +63,15 @@ async fn publish_one(state: &State, request: HttpRequest) -> Result<(TopicName, 
     }
 }
 
-/// Whether the message is binary: only if the one `Content-Type` says `application/octet-stream` (parameters aside).
-fn is_binary(headers: &HeaderMap) -> bool {
+/// What the message is, by the one `Content-Type`, as on the public listeners.
+fn kind(headers: &HeaderMap) -> Kind {
     let mut values = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(value), None) = (values.next(), values.next()) else { return false };
-    let media_type = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
-    media_type.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
+    let (Some(value), None) = (values.next(), values.next()) else { return Kind::Text };
+    match moongate_wire::Kind::of_media_type(value.as_bytes()) {
+        moongate_wire::Kind::Text => Kind::Text,
+        moongate_wire::Kind::Json => Kind::Json,
+        moongate_wire::Kind::Binary => Kind::Binary,
+    }
 }
 
 /// Makes room for the body before the first byte of it is read.

@@ -17,6 +17,8 @@ pub struct Config {
     pub tunnel_buffer_bytes_max: u32,
     /// The page, as HTML; only asked for where the policy has it on.
     pub page: &'static [u8],
+    /// The page's script, as a JavaScript module; only asked for where the policy has the page on.
+    pub script: &'static [u8],
     /// How many connections are served; one more is answered 503.
     pub connections_max: u32,
     /// From accepting a connection to its 101 or the end of its request's head.
@@ -27,6 +29,12 @@ pub struct Config {
     pub order_timeout: Duration,
     /// Bytes a WebSocket may have published that are not yet ordered, before it is not read from.
     pub publish_window_bytes: u32,
+    /// How many topics a connection may hear in a subprotocol.
+    pub subscription_topics_max: u32,
+    /// How many of its requests may wait for their answers, before it is not read from.
+    pub requests_in_flight_max: u32,
+    /// The one realm of WAMP.
+    pub wamp_realm: String,
     /// Bytes of remainders, messages in progress and live runs; past it the largest holder is sent away.
     pub memory_bytes_max: u64,
     /// How long a connection may be silent before it is sent a ping, and how often an event stream gets a comment.

@@ -11,6 +11,7 @@ use moongate_wire::origin::Cors;
 use moongate_wire::scan::Scanner;
 use moongate_wire::topic::TopicName;
 
+use crate::protocol::Session;
 use crate::tunnel::{Exchanging, Tunnel};
 
 /// What a connection is doing. Each mode owns just its own data, and the long-lived ones are small.
@@ -65,6 +66,8 @@ pub(crate) struct Joining {
     pub(crate) topic: TopicName,
     pub(crate) subscription: SubscriptionId,
     pub(crate) into: Joined,
+    /// The 101, where it has to name what only the topic's home knows.
+    pub(crate) answer: Option<Vec<u8>>,
     /// The first bytes of the new protocol, which came before its 101 went out.
     pub(crate) early: Vec<u8>,
     pub(crate) paused: bool,
@@ -105,8 +108,6 @@ pub(crate) struct Speaking {
     pub(crate) place: Place,
     /// How messages may be compressed, both ways.
     pub(crate) deflate: Option<deflate::Agreed>,
-    /// Payload bytes published and not yet ordered.
-    pub(crate) window: u32,
     pub(crate) paused: bool,
     /// When anything last came in, in milliseconds of the driver's time.
     pub(crate) heard_millis: u32,
@@ -114,10 +115,10 @@ pub(crate) struct Speaking {
     pub(crate) awaits_pong: bool,
 }
 
-/// What waits for its turn: frames behind a compressed message, or behind more publishes than the window takes.
+/// What waits for its turn: frames behind a compressed message, or behind more than may be on its way at once.
 pub(crate) struct Stalled {
     /// A compressed message whose turn to be inflated has not come, or which takes more than one tick; none if it is the
-    /// window that must open.
+    /// others that must be done first.
     pub(crate) message: Option<(Kind, Vec<u8>)>,
     /// The frames that came after it.
     pub(crate) rest: Vec<u8>,
@@ -126,12 +127,24 @@ pub(crate) struct Stalled {
 }
 
 /// Where a WebSocket's messages go.
-#[derive(Copy, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
     /// To a topic, which it also hears.
-    Topic(SubscriptionId),
+    Topic {
+        subscription: SubscriptionId,
+        /// Payload bytes published and not yet ordered.
+        window: u32,
+    },
     /// Back to itself.
     Echo,
+    /// To topics that they name.
+    Session(Box<Session>),
+}
+
+impl Stalled {
+    /// What came after `message`, or after what is on its way.
+    pub(crate) fn behind(message: Option<(Kind, Vec<u8>)>, rest: &[u8]) -> Stalled {
+        Stalled { message, rest: rest.to_vec(), peer_ended: false }
+    }
 }
 
 impl Joining {
@@ -141,7 +154,16 @@ impl Joining {
         subscription: SubscriptionId,
         into: Joined,
     ) -> Joining {
-        Joining { peer, topic, subscription, into, early: Vec::new(), paused: false, peer_ended: false }
+        Joining {
+            peer,
+            topic,
+            subscription,
+            into,
+            answer: None,
+            early: Vec::new(),
+            paused: false,
+            peer_ended: false,
+        }
     }
 }
 
@@ -152,11 +174,31 @@ impl Speaking {
             stalled: None,
             place,
             deflate,
-            window: 0,
             paused: false,
             heard_millis: now_millis,
             awaits_pong: false,
         }
+    }
+}
+
+impl Place {
+    /// Payload bytes published and not yet ordered.
+    pub(crate) fn window(&self) -> u32 {
+        match self {
+            Place::Topic { window, .. } => *window,
+            Place::Session(session) => session.window,
+            Place::Echo => 0,
+        }
+    }
+
+    /// So many of the bytes have been ordered.
+    pub(crate) fn widen(&mut self, bytes: u32) {
+        let window = match self {
+            Place::Topic { window, .. } => window,
+            Place::Session(session) => &mut session.window,
+            Place::Echo => return,
+        };
+        *window = window.saturating_sub(bytes);
     }
 }
 
@@ -207,14 +249,19 @@ impl Mode {
         }
     }
 
-    /// The subscription that ends with the connection.
-    pub(crate) fn subscription(&self) -> Option<SubscriptionId> {
-        match self {
-            Mode::Joining(joining) => Some(joining.subscription),
-            Mode::Streaming(subscription) => Some(*subscription),
-            Mode::Speaking(Speaking { place: Place::Topic(subscription), .. }) => Some(*subscription),
-            _ => None,
-        }
+    /// The subscriptions that end with the connection.
+    pub(crate) fn subscriptions(&self) -> impl Iterator<Item = SubscriptionId> {
+        let (one, session) = match self {
+            Mode::Joining(joining) => (Some(joining.subscription), None),
+            Mode::Streaming(subscription) => (Some(*subscription), None),
+            Mode::Speaking(speaking) => match &speaking.place {
+                Place::Topic { subscription, .. } => (Some(*subscription), None),
+                Place::Session(session) => (None, Some(session)),
+                Place::Echo => (None, None),
+            },
+            _ => (None, None),
+        };
+        one.into_iter().chain(session.into_iter().flat_map(|session| session.subscriptions()))
     }
 
     /// Whether its bytes are waiting in the driver because we paused it.

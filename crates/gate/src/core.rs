@@ -57,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) heartbeat: Bytes,
     /// Where answers and echoes are written before they are pushed.
     pub(crate) scratch: Vec<u8>,
+    /// Random, and the same as long as the process lives.
+    pub(crate) salt: u64,
     /// When the next connection may be sent away because memory is short.
     pub(crate) evict_at: Time,
     /// Whether this tick left something undone, so that the next must not sleep.
@@ -95,6 +97,7 @@ impl Core {
             ping: Bytes::fixed(&[0x89, 0]),
             heartbeat: Bytes::fixed(moongate_wire::event::HEARTBEAT),
             scratch: Vec::new(),
+            salt: epoch_base,
             evict_at: now,
             busy: false,
             config: Arc::new(config),
@@ -151,10 +154,10 @@ pub(crate) fn reason(why: Rejection) -> Reason {
 
 /// The token by which a connection finds its own messages again.
 pub(crate) fn token(id: ConnId) -> Token {
-    Token(u64::from(id.generation()) << 32 | u64::from(id.slot()))
+    Token::new(u64::from(id.generation()) << 32 | u64::from(id.slot()))
 }
 
 /// The connection a token names.
 pub(crate) fn named_by(token: Token) -> ConnId {
-    ConnId::new(token.0 as u32, (token.0 >> 32) as u32)
+    ConnId::new(token.who as u32, (token.who >> 32) as u32)
 }

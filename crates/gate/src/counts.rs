@@ -151,6 +151,7 @@ impl Core {
         let mut shot = Snapshot::default();
         self.show_connections(&mut shot, driver);
         self.show_answers(&mut shot);
+        self.show_sessions(&mut shot);
         self.show_tunnels(&mut shot);
         self.show_deflate(&mut shot);
         self.hub.survey(&mut shot);

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-use moongate_hub::{Rejection, Subscribed, SubscriptionId};
+use moongate_hub::{Form, Rejection, Subscribed, SubscriptionId};
 use moongate_io::{Bytes, ConnId};
+use moongate_wire::accept;
 use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::decide::{self, Decision, Upgrade};
 use moongate_wire::deflate;
@@ -14,12 +15,14 @@ use moongate_wire::negotiate::Agreed;
 use moongate_wire::origin::Cors;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::scan::Scanner;
+use moongate_wire::since::Since;
 use moongate_wire::topic::TopicName;
 
 use crate::conn::{Heading, Joined, Joining, Mode, Place, Speaking};
 use crate::core::{Core, Want, reason};
 use crate::forms::{EVENTS, FRAMES, deflated};
 use crate::leave::ended_too;
+use crate::protocol;
 
 /// After how long a browser opens an event stream again that ended, in milliseconds.
 const RETRY_MILLIS: u32 = 2000;
@@ -87,11 +90,17 @@ impl Core {
                 self.counts.answered += 1;
                 self.answer(id, Answer::events(&cors).head_only(true))
             }
-            Decision::Events { topic, cors, head_only: false } => self.stream(id, peer, &topic, &cors),
+            Decision::Events { topic, since, cors, head_only: false } => {
+                self.stream(id, peer, &topic, since, &cors)
+            }
             Decision::Publish(publish) => self.post(id, peer, publish, rest),
             Decision::Page { topic, head_only } => {
                 self.counts.answered += 1;
                 self.answer(id, Answer::page(self.config.page, topic.is_some()).head_only(head_only))
+            }
+            Decision::Script { head_only } => {
+                self.counts.answered += 1;
+                self.answer(id, Answer::script(self.config.script).head_only(head_only))
             }
             Decision::Health { ready: true, head_only } if self.drain.is_begun() => {
                 let refusal = Refusal::from(Reason::Draining).head_only(head_only);
@@ -116,46 +125,77 @@ impl Core {
         let slot = id.slot();
         let agreed = upgrade.agreed.deflate;
         self.hub.outboxes.hold(slot);
-        self.push(id, |core, out| {
-            if upgrade.expect_continue {
-                out.extend_from_slice(CONTINUE);
-            }
-            let Agreed { subprotocol, deflate } = upgrade.agreed;
-            core.switching.write(
-                &upgrade.key,
-                subprotocol,
-                deflate.as_ref().map(deflate::Agreed::answer),
-                out,
-            );
-        });
-        let decide::Place::Topic(topic) = &upgrade.place else {
+        let answer = self.say_switching(slot, upgrade);
+        let topic = match &upgrade.place {
+            decide::Place::Topic(topic) => Some(topic),
+            decide::Place::Echo | decide::Place::Connect => None,
+        };
+        if let Some(spoken) = upgrade.agreed.subprotocol {
+            self.hub.outboxes.let_go(slot);
+            let place = self.open_session(id, spoken.protocol, topic, upgrade.since);
+            return self.begin_speaking(id, place, agreed, rest);
+        }
+        let Some(topic) = topic else {
             self.hub.outboxes.let_go(slot);
             return self.begin_speaking(id, Place::Echo, agreed, rest);
         };
-        match self.subscribe(id, topic, agreed.map_or(FRAMES, |agreed| deflated(agreed.window_bits))) {
-            Subscribed::Now(subscription) => {
+        let form = agreed.map_or(FRAMES, |agreed| deflated(agreed.window_bits));
+        match self.subscribe(id, topic, form, upgrade.since) {
+            Subscribed::Now(joined) => {
                 self.hub.outboxes.let_go(slot);
-                self.begin_speaking(id, Place::Topic(subscription), agreed, rest)
+                self.begin_speaking(
+                    id,
+                    Place::Topic { subscription: joined.subscription, window: 0 },
+                    agreed,
+                    rest,
+                )
             }
             Subscribed::Later(subscription) => {
                 let topic = topic.clone();
                 let into = Joined::WebSocket(agreed);
-                self.read_early(id, Box::new(Joining::new(peer, topic, subscription, into)), rest)
+                let joining = Joining { answer, ..Joining::new(peer, topic, subscription, into) };
+                self.read_early(id, Box::new(joining), rest)
             }
         }
     }
 
+    /// Puts the 101 into the outbox, or gives it back where it has to name what only the topic's home knows.
+    fn say_switching(&mut self, slot: u32, upgrade: &Upgrade) -> Option<Vec<u8>> {
+        let mut answer = Vec::new();
+        if upgrade.expect_continue {
+            answer.extend_from_slice(CONTINUE);
+        }
+        let Agreed { subprotocol, deflate } = upgrade.agreed;
+        let subprotocol = subprotocol.map(|spoken| spoken.name);
+        let extension = deflate.as_ref().map(deflate::Agreed::answer);
+        self.switching.write(&upgrade.key, subprotocol, extension, &mut answer);
+        // A session says in its own words whether anything was missed.
+        if upgrade.since.is_some() && subprotocol.is_none() {
+            return Some(answer);
+        }
+        self.hub.outboxes.push(slot, Bytes::own(answer, &self.meter));
+        None
+    }
+
     /// Prepares the 200 of an event stream, likewise.
-    fn stream(&mut self, id: ConnId, peer: SocketAddr, topic: &TopicName, cors: &Cors) -> Mode {
+    fn stream(
+        &mut self,
+        id: ConnId,
+        peer: SocketAddr,
+        topic: &TopicName,
+        since: Option<Since>,
+        cors: &Cors,
+    ) -> Mode {
         self.hub.outboxes.hold(id.slot());
         self.push(id, |core, out| {
             Answer::events(cors).write(&core.date, out);
             event::retry(RETRY_MILLIS, out);
         });
-        match self.subscribe(id, topic, EVENTS) {
-            Subscribed::Now(subscription) => {
+        match self.subscribe(id, topic, EVENTS, since) {
+            Subscribed::Now(joined) => {
+                self.push(id, |_, out| event::place(joined.epoch, joined.offset, out));
                 self.hub.outboxes.let_go(id.slot());
-                self.begin_streaming(id, subscription)
+                self.begin_streaming(id, joined.subscription)
             }
             Subscribed::Later(subscription) => {
                 let joining = Joining::new(peer, topic.clone(), subscription, Joined::EventStream);
@@ -164,9 +204,9 @@ impl Core {
         }
     }
 
-    fn subscribe(&mut self, id: ConnId, topic: &TopicName, form: moongate_hub::Form) -> Subscribed {
+    fn subscribe(&mut self, id: ConnId, topic: &TopicName, form: Form, since: Option<Since>) -> Subscribed {
         let name = self.hub.name(topic.as_str());
-        self.hub.subscribe(id, name, form)
+        self.hub.subscribe(id, name, form, protocol::start(since))
     }
 
     /// The first bytes of the new protocol (RFC 9110 §7.8), kept until it is spoken.
@@ -183,24 +223,27 @@ impl Core {
     }
 
     /// The topic's home has confirmed: the 101 or 200 goes out.
-    pub(crate) fn joined(&mut self, id: ConnId) {
+    pub(crate) fn joined(&mut self, joined: &moongate_hub::Joined) {
+        let (id, recovered) = (joined.conn, joined.recovered);
         let Some(mode) = self.conns.take(id) else { return };
         let mut peer_ended = false;
         let mode = match mode {
             Mode::Joining(mut joining) => {
                 peer_ended = joining.peer_ended;
+                self.say_recovered(id, &mut joining, recovered);
                 self.hub.outboxes.let_go(id.slot());
                 if joining.paused {
                     self.wants.push(Want::Resume(id));
                 }
                 match joining.into {
                     Joined::WebSocket(agreed) => {
-                        let place = Place::Topic(joining.subscription);
+                        let place = Place::Topic { subscription: joining.subscription, window: 0 };
                         self.begin_speaking(id, place, agreed, &mut joining.early)
                     }
                     Joined::EventStream => self.begin_streaming(id, joining.subscription),
                 }
             }
+            Mode::Speaking(speaking) => return self.session_joined(joined, speaking),
             other => other,
         };
         self.settle(id, mode);
@@ -209,10 +252,18 @@ impl Core {
         }
     }
 
+    /// A WebSocket that asked to begin earlier learns in its 101 whether it has missed anything since.
+    fn say_recovered(&mut self, id: ConnId, joining: &mut Joining, recovered: bool) {
+        let Some(mut answer) = joining.answer.take() else { return };
+        accept::add_recovered(recovered, &mut answer);
+        self.hub.outboxes.push_first(id.slot(), Bytes::own(answer, &self.meter));
+    }
+
     /// The topic's home has refused: what was prepared is not said.
-    pub(crate) fn not_joined(&mut self, id: ConnId, why: Rejection) {
+    pub(crate) fn not_joined(&mut self, id: ConnId, subscription: SubscriptionId, why: Rejection) {
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
+            Mode::Speaking(speaking) => return self.session_refused(id, speaking, subscription, why),
             Mode::Joining(joining) => {
                 self.take_back_answer(id);
                 self.refuse_joining(id, &joining, reason(why))

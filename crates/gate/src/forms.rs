@@ -1,8 +1,10 @@
 //! The forms in which subscribers get messages: WebSocket frames, plain or compressed, and events of an event stream.
 
-use moongate_hub::{Encode, FORMS_MAX, Form, Kind, Message};
+use moongate_hub::{Encode, Form, Gap, Joined, Kind, Message, Name};
 use moongate_wire::deflate::{self, Deflater, WINDOW_BITS_MAX, WINDOW_BITS_MIN};
 use moongate_wire::{event, frame};
+
+use crate::protocol::Subscribing;
 
 /// One unmasked WebSocket frame per message.
 pub const FRAMES: Form = Form(0);
@@ -11,7 +13,8 @@ pub const EVENTS: Form = Form(1);
 /// The first of the compressed forms.
 const DEFLATED: Form = Form(2);
 
-const _: () = assert!((DEFLATED.0 + WINDOW_BITS_MAX - WINDOW_BITS_MIN) as usize <= FORMS_MAX);
+/// The last of them; after it come those of [`protocol`](crate::protocol).
+pub(crate) const LAST_DEFLATED: Form = deflated(WINDOW_BITS_MAX);
 
 /// One WebSocket frame per message, compressed for a window of `window_bits`, which is 9 to 15, where that makes it
 /// smaller.
@@ -32,6 +35,8 @@ pub struct Forms {
     last: Last,
     budget: usize,
     pub(crate) counts: DeflateCounts,
+    /// Who is to be told where a subscription begins.
+    pub(crate) subscribing: Subscribing,
 }
 
 /// What was compressed last.
@@ -66,6 +71,7 @@ impl Forms {
             last: Last::default(),
             budget: DEFLATE_BUDGET,
             counts: DeflateCounts::default(),
+            subscribing: Subscribing::default(),
         }
     }
 
@@ -131,28 +137,49 @@ impl Forms {
 
 impl Encode for Forms {
     fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>) {
-        let Message { epoch, offset, kind, payload } = *message;
+        let Message { epoch, offset, kind, payload, .. } = *message;
         match form {
             FRAMES => frame::encode(opcode(kind), payload, out),
             EVENTS => event::encode(epoch, offset, wire_kind(kind), payload, out),
-            Form(number) => {
+            Form(number) if number <= LAST_DEFLATED.0 => {
                 let window_bits = number - DEFLATED.0 + WINDOW_BITS_MIN;
                 self.compress(Some((epoch, offset)), kind, payload, window_bits, out);
             }
+            form => self.tell(form, message, out),
+        }
+    }
+
+    fn joined(&mut self, form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
+        match form {
+            // Who comes back is at the place it said, until it hears what came after it.
+            EVENTS if joined.asked => {}
+            EVENTS => event::place(joined.epoch, joined.offset, out),
+            // Bare frames have no words.
+            form if form <= LAST_DEFLATED => {}
+            form => self.greet(form, name, joined, out),
+        }
+    }
+
+    fn gap(&mut self, form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
+        match form {
+            EVENTS => event::gap(gap.epoch, gap.from, gap.to, gap.previous_epoch, out),
+            form if form <= LAST_DEFLATED => {}
+            form => self.tell_gap(form, gap, out),
         }
     }
 }
 
 pub(crate) fn opcode(kind: Kind) -> frame::Opcode {
     match kind {
-        Kind::Text => frame::Opcode::Text,
+        Kind::Text | Kind::Json => frame::Opcode::Text,
         Kind::Binary => frame::Opcode::Binary,
     }
 }
 
-fn wire_kind(kind: Kind) -> moongate_wire::Kind {
+pub(crate) fn wire_kind(kind: Kind) -> moongate_wire::Kind {
     match kind {
         Kind::Text => moongate_wire::Kind::Text,
+        Kind::Json => moongate_wire::Kind::Json,
         Kind::Binary => moongate_wire::Kind::Binary,
     }
 }
@@ -160,6 +187,7 @@ fn wire_kind(kind: Kind) -> moongate_wire::Kind {
 pub(crate) fn hub_kind(kind: moongate_wire::Kind) -> Kind {
     match kind {
         moongate_wire::Kind::Text => Kind::Text,
+        moongate_wire::Kind::Json => Kind::Json,
         moongate_wire::Kind::Binary => Kind::Binary,
     }
 }
@@ -174,7 +202,8 @@ mod tests {
 
     /// Encodes one message in each of `windows`, one after the other, as a home does; the frames.
     fn encode(forms: &mut Forms, offset: u64, payload: &[u8], windows: &[u8]) -> Vec<Vec<u8>> {
-        let message = Message { epoch: EPOCH, offset, kind: Kind::Binary, payload };
+        let name = moongate_hub::HashKey::new([0; 16]).name("t");
+        let message = Message { name: &name, epoch: EPOCH, offset, kind: Kind::Binary, payload };
         let encode = |window_bits: &u8| {
             let mut out = Vec::new();
             forms.encode(deflated(*window_bits), &message, &mut out);
@@ -192,6 +221,18 @@ mod tests {
     /// Text that stays worth compressing in every window.
     fn text(len: usize) -> Vec<u8> {
         b"moon gate, ".iter().copied().cycle().take(len).collect()
+    }
+
+    #[test]
+    fn bare_frames_have_no_word_for_a_gap() {
+        let mut forms = Forms::new(1);
+        let name = moongate_hub::HashKey::new([0; 16]).name("t");
+        let gap = Gap { name: &name, epoch: EPOCH, from: 1, to: 2, previous_epoch: None };
+        for number in 0..=LAST_DEFLATED.0 {
+            let mut out = Vec::new();
+            forms.gap(Form(number), &gap, &mut out);
+            assert_eq!(out.is_empty(), Form(number) != EVENTS, "{number}");
+        }
     }
 
     #[test]

@@ -210,7 +210,7 @@ impl Core {
             }
             Ok(true) => {
                 self.inflation.leave_queue();
-                if !stalled.rest.is_empty() && self.window_is_full(&speaking) {
+                if !stalled.rest.is_empty() && self.must_wait(id, &speaking) {
                     stalled.message = None;
                     speaking.stalled = Some(stalled);
                     return (Mode::Speaking(speaking), false);

@@ -68,13 +68,22 @@ impl Core {
         Mode::Speaking(speaking)
     }
 
-    /// Bytes the shard answers for: what has not fully arrived or waits for its place, and live runs and answers, each
-    /// counted once.
+    /// Bytes the shard answers for: what has not fully arrived or waits for its place, what is kept for who comes back, and
+    /// live runs and answers, each counted once.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        self.conns.held() + self.inflation.held() + self.hub.deferred_bytes() + self.meter.get()
+        self.conns.held()
+            + self.inflation.held()
+            + self.hub.deferred_bytes()
+            + self.hub.history_bytes()
+            + self.meter.get()
     }
 
-    pub(crate) fn memory_is_full(&self) -> bool {
+    /// Whether memory is short even without what is kept for who comes back, which goes first.
+    pub(crate) fn memory_is_full(&mut self) -> bool {
+        let excess = self.memory_bytes().saturating_sub(self.config.memory_bytes_max);
+        if excess > 0 && self.hub.history_bytes() > 0 {
+            self.hub.shed_history(excess);
+        }
         self.memory_bytes() > self.config.memory_bytes_max
     }
 

@@ -34,7 +34,13 @@ impl Core {
             Ok(count) => {
                 self.counts.bytes_out += count as u64;
                 self.hub.outboxes.sent(id.slot(), chain, count);
-                self.went(id, mode)
+                match mode {
+                    // What went out makes room to go on; a topic's window opens when its home says so.
+                    Mode::Speaking(speaking) if !matches!(speaking.place, Place::Topic { .. }) => {
+                        return self.widen(id, speaking, 0);
+                    }
+                    mode => self.went(id, mode),
+                }
             }
             Err(fault) => {
                 self.hub.outboxes.failed(id.slot());
@@ -49,8 +55,6 @@ impl Core {
             Mode::Flushing { peer_ended } if self.hub.outboxes.is_idle(id.slot()) => {
                 self.finish(id, peer_ended)
             }
-            // An echo that went out makes room to read again; a topic's window opens when its home says so.
-            Mode::Speaking(Speaking { place: Place::Echo, .. }) => self.read_again(id, mode),
             Mode::Tunnel(tunnel) => self.tunnel_went(id, tunnel),
             Mode::Exchanging(exchanging) => self.answer_went(id, exchanging),
             Mode::Upstream { client } => {
@@ -172,7 +176,7 @@ impl Core {
     /// A subscriber whose outbox is full under the policy `cut`: the message begun is finished, the rest forgotten.
     pub(crate) fn cut(&mut self, slot: u32) {
         let Some((id, mode)) = self.conns.at(slot) else { return };
-        if mode.subscription().is_none() {
+        if mode.subscriptions().next().is_none() {
             return;
         }
         if let Mode::Joining(_) = mode {
@@ -219,15 +223,15 @@ impl Core {
         self.hub.outboxes.seal(id.slot());
         self.hub.outboxes.clear(id.slot());
         self.wheel.clear(id.slot());
-        if let Some(subscription) = mode.subscription() {
-            self.hub.unsubscribe(subscription);
+        for subscription in mode.subscriptions() {
+            self.leave_topic(subscription);
         }
     }
 
-    /// Leaves the topic, and reads again if that was paused: the peer's FIN must be seen.
+    /// Leaves its topics, and reads again if that was paused: the peer's FIN must be seen.
     pub(crate) fn leave_modes_topic(&mut self, id: ConnId, mode: &Mode) {
-        if let Some(subscription) = mode.subscription() {
-            self.hub.unsubscribe(subscription);
+        for subscription in mode.subscriptions() {
+            self.leave_topic(subscription);
         }
         if mode.is_paused() {
             self.wants.push(Want::Resume(id));

@@ -18,6 +18,7 @@ mod inflate;
 mod keep;
 mod leave;
 mod post;
+mod protocol;
 mod shard;
 mod speak;
 #[cfg(test)]

@@ -7,10 +7,11 @@ use moongate_io::ConnId;
 use moongate_wire::answer::{Answer, CONTINUE};
 use moongate_wire::body::BodyReader;
 use moongate_wire::decide::Publish;
+use moongate_wire::json::is_json;
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::utf8::is_utf8;
 
-use crate::conn::{Draft, Mode, Ordering, Posting, Speaking};
+use crate::conn::{Draft, Mode, Ordering, Place, Posting, Speaking};
 use crate::core::{Core, named_by, reason, token};
 use crate::enter::Asked;
 use crate::forms::hub_kind;
@@ -38,11 +39,16 @@ impl Core {
 
     fn publish_body(&mut self, id: ConnId, posting: Posting) -> Mode {
         let Posting { message, body, .. } = posting;
-        if message.kind == Kind::Text && !is_utf8(&body) {
-            return self.refuse_post(id, &message, Reason::NotText.into());
+        let wrong = match message.kind {
+            Kind::Text if !is_utf8(&body) => Some(Reason::NotText),
+            Kind::Json if !is_json(&body) => Some(Reason::NotJson),
+            Kind::Text | Kind::Json | Kind::Binary => None,
+        };
+        if let Some(reason) = wrong {
+            return self.refuse_post(id, &message, reason.into());
         }
         let name = self.hub.name(message.topic.as_str());
-        match self.hub.publish(token(id), &name, message.kind, &body, Patience::Leaves) {
+        match self.hub.publish(token(id), &name, message.kind, &body, Patience::Leaves, None) {
             Published::Rejected(why) => self.refuse_post(id, &message, reason(why).into()),
             Published::Pending => {
                 self.wheel.set(id.slot(), self.after(self.config.order_timeout));
@@ -62,8 +68,10 @@ impl Core {
         self.refuse(id, message.peer, Asked::Topic(&message.topic), refusal.cors(message.cors.clone()))
     }
 
-    /// A home has ordered a message of this shard: one of a POST is answered, one of a WebSocket opens its window.
-    pub(crate) fn ordered(&mut self, ordered: Ordered) {
+    /// Homes have ordered messages of one connection of this shard: one of a POST is answered, those of a WebSocket open its
+    /// window.
+    pub(crate) fn ordered(&mut self, all: &[Ordered]) {
+        let Some(ordered) = all.first().copied() else { return };
         let id = named_by(ordered.token);
         let Some(mode) = self.conns.take(id) else { return };
         let mode = match mode {
@@ -71,13 +79,19 @@ impl Core {
                 let mode = self.answer_ordered(id, &ordering.message, ordered);
                 ended_too(mode, ordering.peer_ended)
             }
-            Mode::Speaking(speaking) => return self.widen(id, speaking, ordered.bytes),
+            Mode::Speaking(mut speaking) => {
+                if let Place::Session(session) = &mut speaking.place {
+                    self.session_ordered(id, session, all);
+                }
+                let bytes = all.iter().fold(0, |sum: u32, ordered| sum.saturating_add(ordered.bytes));
+                return self.widen(id, speaking, bytes);
+            }
             other => other,
         };
         self.settle(id, mode);
     }
 
-    fn widen(&mut self, id: ConnId, speaking: Speaking, bytes: u32) {
+    pub(crate) fn widen(&mut self, id: ConnId, speaking: Speaking, bytes: u32) {
         let (mode, peer_ended) = self.widen_window(id, speaking, bytes);
         self.settle(id, mode);
         if peer_ended {
@@ -94,7 +108,12 @@ impl Core {
                 let mode = self.refuse_post(id, &ordering.message, reason(why).into());
                 ended_too(mode, ordering.peer_ended)
             }
-            Mode::Speaking(speaking) => return self.widen(id, speaking, bytes),
+            Mode::Speaking(mut speaking) => {
+                if let Place::Session(session) = &mut speaking.place {
+                    self.session_rejected(id, session, token, why);
+                }
+                return self.widen(id, speaking, bytes);
+            }
             other => other,
         };
         self.settle(id, mode);

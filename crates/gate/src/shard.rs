@@ -187,13 +187,13 @@ impl<D: Driver> Shard<D> {
     /// Acts on what came of asks and tells.
     fn hear_hub(&mut self) {
         let core = &mut self.core;
-        for conn in core.hub.take_joined() {
-            core.joined(conn);
+        for joined in core.hub.take_joined() {
+            core.joined(&joined);
         }
-        for (conn, why) in core.hub.take_refused() {
-            core.not_joined(conn, why);
+        for (conn, subscription, why) in core.hub.take_refused() {
+            core.not_joined(conn, subscription, why);
         }
-        for ordered in core.hub.take_ordered() {
+        for ordered in core.hub.take_ordered().chunk_by(|one, next| one.token.who == next.token.who) {
             core.ordered(ordered);
         }
         for (token, bytes, why) in core.hub.take_rejected() {

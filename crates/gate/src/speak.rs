@@ -49,6 +49,11 @@ impl Core {
             if bytes.is_empty() {
                 break None;
             }
+            // What has arrived already may be many times the window: it waits as well.
+            if self.must_wait(id, &speaking) {
+                speaking.stalled = Some(Box::new(Stalled::behind(None, bytes)));
+                break None;
+            }
             let step = match speaking.decoder.step(bytes, &limits) {
                 Ok(step) => step,
                 Err(fault) => break Some(Ended::Unwelcome(fault.into())),
@@ -60,11 +65,9 @@ impl Core {
             };
             let rest = &mut std::mem::take(&mut bytes)[consumed..];
             match stalled {
-                // What has arrived already may be many times the window: it waits as well.
-                Ok(None) if rest.is_empty() || !self.window_is_full(&speaking) => bytes = rest,
+                Ok(None) => bytes = rest,
                 Ok(message) => {
-                    let stalled = Stalled { message, rest: rest.to_vec(), peer_ended: false };
-                    speaking.stalled = Some(Box::new(stalled));
+                    speaking.stalled = Some(Box::new(Stalled::behind(message, rest)));
                     break None;
                 }
                 Err(ended) => break Some(ended),
@@ -116,19 +119,25 @@ impl Core {
         payload: &[u8],
         echoes: &mut Vec<u8>,
     ) -> Result<(), Unwelcome> {
-        let Place::Topic(subscription) = speaking.place else {
-            self.counts.echoed += 1;
-            self.hub.encoder().echo(kind, payload, speaking.deflate, echoes);
-            return Ok(());
+        let (subscription, window) = match &mut speaking.place {
+            Place::Topic { subscription, window } => (*subscription, window),
+            Place::Echo => {
+                self.counts.echoed += 1;
+                self.hub.encoder().echo(kind, payload, speaking.deflate, echoes);
+                return Ok(());
+            }
+            Place::Session(session) => {
+                return self.told(id, session, (kind, payload), echoes);
+            }
         };
         if !self.config.policy.may_publish {
             return Err(MAY_ONLY_LISTEN);
         }
         // A subscription ends only with its connection's conversation.
         let Some(name) = self.hub.subscribed_name(subscription) else { return Err(TOPICS_FULL) };
-        match self.hub.publish(token(id), &name, kind, payload, Patience::Waits) {
+        match self.hub.publish(token(id), &name, kind, payload, Patience::Waits, None) {
             Published::Pending => {
-                speaking.window = speaking.window.saturating_add(payload.len() as u32);
+                *window = window.saturating_add(payload.len() as u32);
                 Ok(())
             }
             Published::Rejected(Rejection::TopicsFull) => Err(TOPICS_FULL),
@@ -167,15 +176,19 @@ impl Core {
     /// Whether it is not to be read from now: something waits for its turn, or too much is on its way, be it to its
     /// topic's home or back to itself.
     fn is_full(&self, id: ConnId, speaking: &Speaking) -> bool {
-        speaking.stalled.is_some()
-            || match speaking.place {
-                Place::Topic(_) => self.window_is_full(speaking),
-                Place::Echo => self.hub.outboxes.past_half(id.slot()),
-            }
+        let echoes = matches!(speaking.place, Place::Echo) && self.hub.outboxes.past_half(id.slot());
+        speaking.stalled.is_some() || echoes || self.must_wait(id, speaking)
     }
 
-    pub(crate) fn window_is_full(&self, speaking: &Speaking) -> bool {
-        speaking.window > self.config.publish_window_bytes
+    /// Whether what it says next has to wait: as much is on its way to topics' homes as may be, or in a session to itself.
+    pub(crate) fn must_wait(&self, id: ConnId, speaking: &Speaking) -> bool {
+        match &speaking.place {
+            Place::Topic { window, .. } => *window > self.config.publish_window_bytes,
+            Place::Echo => false,
+            Place::Session(session) => {
+                session.window > self.config.publish_window_bytes || self.session_is_full(id, session)
+            }
+        }
     }
 
     fn go_on(&mut self, id: ConnId, mut speaking: Speaking) -> Mode {
@@ -189,8 +202,9 @@ impl Core {
 
     /// Publishes have their place. Says, beside the mode, whether the peer had ended and all it said was looked at.
     pub(crate) fn widen_window(&mut self, id: ConnId, mut speaking: Speaking, bytes: u32) -> (Mode, bool) {
-        speaking.window = speaking.window.saturating_sub(bytes);
-        if speaking.window > self.config.publish_window_bytes / 2 {
+        speaking.place.widen(bytes);
+        let has_room = speaking.place.window() <= self.config.publish_window_bytes / 2;
+        if !has_room || !self.session_has_room(id, &speaking.place) {
             return (Mode::Speaking(speaking), false);
         }
         match speaking.stalled.take() {

@@ -204,11 +204,15 @@ impl Stage {
             upstreams: Vec::new(),
             tunnel_buffer_bytes_max: BUFFER,
             page: b"",
+            script: b"",
             connections_max: 50,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(10),
             order_timeout: Duration::from_secs(5),
             publish_window_bytes: 1 << 18,
+            subscription_topics_max: 10,
+            requests_in_flight_max: 10,
+            wamp_realm: "realm1".into(),
             memory_bytes_max: 1 << 20,
             ping_interval: Duration::from_secs(30),
             pong_timeout: Duration::from_secs(10),
@@ -218,6 +222,7 @@ impl Stage {
             hub: moongate_hub::Config {
                 topics_max: 10,
                 topic_linger: Duration::from_secs(60),
+                history: moongate_hub::HistoryLimits::OFF,
                 outbox: OutboxLimits {
                     outbox_bytes_max: 1 << 16,
                     policy: OutboxPolicy::Cut,
@@ -328,8 +333,12 @@ impl Stage {
 
     /// What `conn` was sent since the last time.
     pub(crate) fn heard(&mut self, conn: ConnId) -> String {
-        let bytes = self.script().heard.remove(&conn).unwrap_or_default();
-        String::from_utf8(bytes).expect("tests speak ASCII")
+        String::from_utf8(self.heard_bytes(conn)).expect("tests speak ASCII")
+    }
+
+    /// The same, whatever it is.
+    pub(crate) fn heard_bytes(&mut self, conn: ConnId) -> Vec<u8> {
+        self.script().heard.remove(&conn).unwrap_or_default()
     }
 
     /// What the driver was asked for since the last time.
@@ -422,6 +431,7 @@ impl Stage {
         let (connections, bytes) = (self.shard.connections(), self.shard.memory_bytes());
         assert_eq!((connections, bytes), (0, 0), "connections and bytes are left: {:?}", self.calls());
         assert!(self.script().leases.is_empty(), "leases are out");
+        assert!(self.shard.core.hub.encoder().subscribing.is_empty(), "subscribes wait");
     }
 
     pub(crate) fn memory_bytes(&self) -> u64 {

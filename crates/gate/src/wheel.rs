@@ -207,9 +207,9 @@ mod tests {
         let mut wheel = Wheel::new(Time::ZERO);
         wheel.set(1, at(100_000));
         wheel.set(2, at(1_000_000));
-        assert_eq!(due(&mut wheel, 99_000), []);
+        assert!(due(&mut wheel, 99_000).is_empty());
         assert_eq!(due(&mut wheel, 100_008), [1]);
-        assert_eq!(due(&mut wheel, 999_000), []);
+        assert!(due(&mut wheel, 999_000).is_empty());
         assert_eq!(due(&mut wheel, 1_000_008), [2]);
     }
 
@@ -245,7 +245,7 @@ mod tests {
         let mut wheel = Wheel::new(at(800));
         wheel.set(3, at(800 + 8 * BUCKETS as u64));
         for millis in [800, 4_000, 20_000, 33_560] {
-            assert_eq!(due(&mut wheel, millis), []);
+            assert!(due(&mut wheel, millis).is_empty());
             assert!(wheel.next() > Some(at(millis)), "at {millis}: {:?}", wheel.next());
         }
         assert_eq!(wheel.next(), Some(at(33_568)));

@@ -1,17 +1,30 @@
 //! Who on this shard listens to what: channels and their members.
 
+use std::collections::HashMap;
+
 use moongate_io::ConnId;
 
 use crate::slab::{Key, Slab};
-use crate::{Form, Name};
+use crate::{Form, Joined, Name};
 
 /// A topic in one form, as one shard listens to it. Its home sends runs to this id; one that outlives its channel
 /// reaches nobody.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ChannelId(pub(crate) Key);
 
+impl ChannelId {
+    /// The id as the number that bytes carry: see [`moongate_io::Bytes::run_from`].
+    pub(crate) fn source(self) -> u64 {
+        u64::from(self.0.generation) << 32 | u64::from(self.0.place)
+    }
+
+    pub(crate) fn of_source(source: u64) -> ChannelId {
+        ChannelId(Key { place: source as u32, generation: (source >> 32) as u32 })
+    }
+}
+
 /// One connection's membership in one channel.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct SubscriptionId(pub(crate) Key);
 
 /// A topic in one form on this shard, and its members. Not live until the home has confirmed it.
@@ -24,6 +37,9 @@ pub(crate) struct Channel {
     pub(crate) unconfirmed: u32,
     /// Whether a member has fallen behind.
     pub(crate) behind: bool,
+    /// The topic's epoch and the offset of the last message heard, once it is live.
+    pub(crate) epoch: u64,
+    pub(crate) offset: u64,
 }
 
 /// A member: where its outbox is, and which subscription it is, to find its way back.
@@ -36,25 +52,29 @@ pub(crate) struct Member {
 pub(crate) struct Subscription {
     channel: ChannelId,
     pub(crate) conn: ConnId,
-    /// The member's index in its channel; kept true when members move.
+    /// The index in its channel, or among those who wait to become members; kept true when others move.
     index: u32,
+    waits: bool,
 }
 
 /// The channels of a shard. Joining and leaving take constant time.
 pub(crate) struct Channels {
     pub(crate) channels: Slab<Channel>,
     subscriptions: Slab<Subscription>,
+    /// Those who will be members once the home has answered, of channels where there are any.
+    waiting: HashMap<ChannelId, Vec<Member>>,
 }
 
 impl Channels {
     pub(crate) fn new() -> Channels {
-        Channels { channels: Slab::new(), subscriptions: Slab::new() }
+        Channels { channels: Slab::new(), subscriptions: Slab::new(), waiting: HashMap::new() }
     }
 
     pub(crate) fn open(&mut self, name: Name, form: Form) -> ChannelId {
         // Where each connection has a topic of its own, there is one member.
         let members = Vec::with_capacity(1);
-        let channel = Channel { name, form, live: false, members, unconfirmed: 0, behind: false };
+        let channel =
+            Channel { name, form, live: false, members, unconfirmed: 0, behind: false, epoch: 0, offset: 0 };
         ChannelId(self.channels.insert(channel))
     }
 
@@ -73,9 +93,45 @@ impl Channels {
     pub(crate) fn join(&mut self, id: ChannelId, conn: ConnId) -> SubscriptionId {
         let channel = self.channels.get_mut(id.0).expect("the caller has just found or opened it");
         let index = channel.members.len() as u32;
-        let key = self.subscriptions.insert(Subscription { channel: id, conn, index });
+        let key = self.subscriptions.insert(Subscription { channel: id, conn, index, waits: false });
         channel.members.push(Member { slot: conn.slot(), subscription: key.place });
         SubscriptionId(key)
+    }
+
+    /// Keeps the channel open for `conn`, which hears nothing yet.
+    pub(crate) fn wait(&mut self, id: ChannelId, conn: ConnId) -> SubscriptionId {
+        let waiting = self.waiting.entry(id).or_default();
+        let index = waiting.len() as u32;
+        let key = self.subscriptions.insert(Subscription { channel: id, conn, index, waits: true });
+        waiting.push(Member { slot: conn.slot(), subscription: key.place });
+        SubscriptionId(key)
+    }
+
+    /// Makes who waits a member, unless it has left.
+    pub(crate) fn admit(&mut self, id: SubscriptionId) -> Option<ConnId> {
+        let Subscription { channel, conn, index, waits } = *self.subscriptions.get(id.0)?;
+        debug_assert!(waits, "a home answers once");
+        self.stop_waiting(channel, index);
+        let members = &mut self.channels.get_mut(channel.0)?.members;
+        let index = members.len() as u32;
+        members.push(Member { slot: conn.slot(), subscription: id.0.place });
+        *self.subscriptions.get_mut(id.0)? = Subscription { channel, conn, index, waits: false };
+        Some(conn)
+    }
+
+    fn stop_waiting(&mut self, id: ChannelId, index: u32) {
+        let Some(waiting) = self.waiting.get_mut(&id) else { return };
+        waiting.swap_remove(index as usize);
+        if let Some(moved) = waiting.get(index as usize).copied() {
+            self.moved(moved, index);
+        } else if waiting.is_empty() {
+            self.waiting.remove(&id);
+        }
+    }
+
+    fn moved(&mut self, member: Member, index: u32) {
+        let SubscriptionId(key) = self.subscription(member);
+        self.subscriptions.get_mut(key).expect("a member's subscription lives").index = index;
     }
 
     /// The subscription of a member.
@@ -89,6 +145,11 @@ impl Channels {
         self.subscriptions.get(id.0).map(|subscription| subscription.conn.slot())
     }
 
+    /// Who a member is.
+    pub(crate) fn conn(&self, member: Member) -> Option<ConnId> {
+        Some(self.subscriptions.at(member.subscription as usize)?.conn)
+    }
+
     /// The topic a subscription is to.
     pub(crate) fn name(&self, id: SubscriptionId) -> Option<&Name> {
         let subscription = self.subscriptions.get(id.0)?;
@@ -98,34 +159,51 @@ impl Channels {
     /// Ends a subscription. Returns the channel if that was its last member: it is closed then.
     pub(crate) fn leave(&mut self, id: SubscriptionId) -> Option<Channel> {
         let left = self.subscriptions.remove(id.0)?;
-        let channel = self.channels.get_mut(left.channel.0)?;
-        channel.members.swap_remove(left.index as usize);
-        if let Some(moved) = channel.members.get(left.index as usize) {
-            let generation = self.subscriptions.generation_at(moved.subscription);
-            let key = Key { place: moved.subscription, generation };
-            let moved = self.subscriptions.get_mut(key).expect("a member's subscription lives");
-            moved.index = left.index;
+        if left.waits {
+            self.stop_waiting(left.channel, left.index);
+        } else {
+            let members = &mut self.channels.get_mut(left.channel.0)?.members;
+            members.swap_remove(left.index as usize);
+            if let Some(moved) = members.get(left.index as usize).copied() {
+                self.moved(moved, left.index);
+            }
         }
-        if channel.members.is_empty() {
-            return self.channels.remove(left.channel.0);
-        }
-        None
+        let empty = self.get(left.channel)?.members.is_empty() && !self.waiting.contains_key(&left.channel);
+        if empty { self.channels.remove(left.channel.0) } else { None }
     }
 
-    /// The connections in a channel.
-    pub(crate) fn conns(&self, id: ChannelId) -> impl Iterator<Item = ConnId> {
-        let members = self.get(id).map_or(&[][..], |channel| &channel.members);
-        members.iter().filter_map(|member| Some(self.subscriptions.at(member.subscription as usize)?.conn))
+    /// The subscriptions of a channel's members.
+    pub(crate) fn joined(&self, id: ChannelId) -> impl Iterator<Item = Joined> {
+        let channel = self.get(id);
+        let members = channel.map_or(&[][..], |channel| &channel.members);
+        members.iter().filter_map(move |member| {
+            let conn = self.subscriptions.at(member.subscription as usize)?.conn;
+            Some(channel?.joined(conn, self.subscription(*member)))
+        })
     }
 
-    /// Closes a channel and ends its subscriptions.
-    pub(crate) fn close(&mut self, id: ChannelId) -> Option<Channel> {
+    /// Closes a channel and ends its subscriptions, each of which `ended` is told.
+    pub(crate) fn close(
+        &mut self,
+        id: ChannelId,
+        mut ended: impl FnMut(ConnId, SubscriptionId),
+    ) -> Option<Channel> {
         let channel = self.channels.remove(id.0)?;
-        for member in &channel.members {
-            let generation = self.subscriptions.generation_at(member.subscription);
-            self.subscriptions.remove(Key { place: member.subscription, generation });
+        let waiting = self.waiting.remove(&id).unwrap_or_default();
+        for member in channel.members.iter().chain(&waiting) {
+            let id = self.subscription(*member);
+            if let Some(subscription) = self.subscriptions.remove(id.0) {
+                ended(subscription.conn, id);
+            }
         }
         Some(channel)
+    }
+}
+
+impl Channel {
+    /// A subscription that begins to hear what is said now.
+    pub(crate) fn joined(&self, conn: ConnId, subscription: SubscriptionId) -> Joined {
+        Joined { conn, subscription, epoch: self.epoch, offset: self.offset, asked: false, recovered: false }
     }
 }
 

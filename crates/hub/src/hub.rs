@@ -1,19 +1,24 @@
 //! One shard's hub: subscriptions, publishing, and its share of the mesh's work in every tick.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_io::{Bytes, ConnId, Meter, Run, Segment, Time};
+use moongate_io::{Bytes, ConnId, Excluded, Meter, Run, Segment, Time};
 
-use crate::channel::Channels;
+use crate::channel::{Channels, Member};
+use crate::gap::Teller;
 use crate::home::{Audience, Home, Limits, Sealed};
 use crate::mesh::{Ask, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, UpstreamAddresses};
 use crate::name::CarriedHash;
 use crate::outbox::Delivered;
 use crate::pressure::Behind;
+use crate::replay::Replays;
 use crate::slab::Key;
-use crate::{ChannelId, Encode, Form, Kind, Name, OutboxLimits, Outboxes, SubscriptionId};
+use crate::{
+    ChannelId, Encode, Form, HistoryLimits, Joined, Kind, Name, OutboxLimits, Outboxes, Start, SubscriptionId,
+};
 
 /// A hub's limits.
 #[derive(Copy, Clone, Debug)]
@@ -22,6 +27,8 @@ pub struct Config {
     pub topics_max: usize,
     /// How long a topic that nobody hears and nobody speaks to is remembered.
     pub topic_linger: Duration,
+    /// What topics keep for who comes back.
+    pub history: HistoryLimits,
     /// The limits of every subscriber's outbox.
     pub outbox: OutboxLimits,
 }
@@ -32,8 +39,14 @@ const RUN_BYTES_MAX: usize = 64 * 1024;
 /// How often to look at subscribers that are behind when nothing happens.
 const LOOK_BEHIND_EVERY: Duration = Duration::from_millis(10);
 
-/// How many topics without audience are looked at in one tick.
+/// How many topics without audience, and how many histories, are looked at in one tick.
 const FORGET_BUDGET: usize = 64;
+
+/// How many subscribers that come back one tick answers.
+const REPLAYS_BUDGET: usize = 256;
+
+/// How many bytes one tick writes for them before the others have to wait.
+const REPLAYS_WRITTEN_BUDGET: usize = 512 * 1024;
 
 /// What became of a publish.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -43,15 +56,6 @@ pub enum Published {
     Pending,
     /// The home does not take it.
     Rejected(Rejection),
-}
-
-/// What became of a subscribe.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Subscribed {
-    /// From now on the connection's outbox gets all that is said.
-    Now(SubscriptionId),
-    /// The topic's home is asked; [`Hub::take_joined`] or [`Hub::take_refused`] will name the connection.
-    Later(SubscriptionId),
 }
 
 /// Something the control thread asks of the shard rather than of its hub.
@@ -77,24 +81,29 @@ pub struct Hub<E> {
     pub(crate) home: Home<E>,
     pub(crate) channels: Channels,
     places: HashMap<(Name, Form), ChannelId, CarriedHash>,
-    meter: Meter,
+    pub(crate) meter: Meter,
+    /// Where what is told to one subscriber is written before it is pushed.
+    pub(crate) words: Vec<u8>,
     now: Time,
     /// Epochs are this plus a multiple of an odd number: random, and different as long as the process lives.
     epoch_base: u64,
     epochs_drawn: u64,
     /// Audiences to be admitted once this tick's runs are sealed, so that they hear only what comes after.
     changes: VecDeque<Change>,
+    /// Subscribers to be told what is kept, each after its channel's admission.
+    returning: VecDeque<Returning>,
+    pub(crate) replays: Replays,
     sealed: Vec<Sealed>,
     /// Places given in this tick, whose publishers are yet to be told.
     placed: Vec<Placed>,
     /// Channels whose homes are not told that their members keep up.
     pub(crate) behind: Vec<Behind>,
     pub(crate) ahead_bytes_max: u32,
-    joined: Vec<ConnId>,
-    refused: Vec<(ConnId, Rejection)>,
+    pub(crate) joined: Vec<Joined>,
+    refused: Vec<(ConnId, SubscriptionId, Rejection)>,
     ordered: Vec<Ordered>,
     rejected: Vec<(Token, u32, Rejection)>,
-    overflowed: Vec<u32>,
+    pub(crate) overflowed: Vec<u32>,
     commands: VecDeque<Command>,
     pub(crate) counts: Counts,
 }
@@ -102,6 +111,25 @@ pub struct Hub<E> {
 enum Change {
     Admit { topic: Key, audience: Audience },
     Dismiss { name: Name, form: Form, shard: u16 },
+}
+
+/// A subscriber that wants to begin earlier than now, and its shard.
+struct Returning {
+    topic: Key,
+    form: Form,
+    from: usize,
+    channel: ChannelId,
+    subscription: SubscriptionId,
+    start: Start,
+}
+
+/// Who said a message.
+#[derive(Copy, Clone)]
+pub(crate) struct Publisher {
+    /// Which participant.
+    pub(crate) from: usize,
+    pub(crate) token: Token,
+    pub(crate) excluded: Option<ConnId>,
 }
 
 /// A message that has its place, and who is to be told.
@@ -122,6 +150,10 @@ pub(crate) struct Counts {
     pub(crate) delivered: u64,
     pub(crate) delivered_bytes: u64,
     pub(crate) cut: u64,
+    pub(crate) resumed: u64,
+    pub(crate) resumed_with_gap: u64,
+    pub(crate) replayed: u64,
+    pub(crate) replayed_bytes: u64,
 }
 
 impl<E: Encode> Hub<E> {
@@ -137,6 +169,9 @@ impl<E: Encode> Hub<E> {
             run_bytes_max,
             ahead_bytes_max,
             topic_linger: config.topic_linger,
+            history: config.history,
+            // With what is said meanwhile, and what else may wait there, it must fit into an outbox.
+            replay_bytes_max: config.outbox.outbox_bytes_max as usize / 2,
         };
         Hub {
             outboxes: Outboxes::new(config.outbox),
@@ -145,10 +180,13 @@ impl<E: Encode> Hub<E> {
             channels: Channels::new(),
             places: HashMap::default(),
             meter,
+            words: Vec::new(),
             now: Time::ZERO,
             epoch_base,
             epochs_drawn: 0,
             changes: VecDeque::new(),
+            returning: VecDeque::new(),
+            replays: Replays::default(),
             sealed: Vec::new(),
             placed: Vec::new(),
             behind: Vec::new(),
@@ -186,21 +224,17 @@ impl<E: Encode> Hub<E> {
 
     // Subscribing.
 
-    /// Lets `conn` hear what is said to `name` from now on, written in `form`.
-    pub fn subscribe(&mut self, conn: ConnId, name: Name, form: Form) -> Subscribed {
-        let place = (name, form);
-        if let Some(id) = self.places.get(&place).copied() {
-            let subscription = self.channels.join(id, conn);
-            let live = self.channels.get(id).is_some_and(|channel| channel.live);
-            return if live { Subscribed::Now(subscription) } else { Subscribed::Later(subscription) };
+    /// The channel of `name` in `form`, which asks the home to be one where it is new.
+    pub(crate) fn channel(&mut self, name: &Name, form: Form) -> ChannelId {
+        let place = (name.clone(), form);
+        if let Some(id) = self.places.get(&place) {
+            return *id;
         }
-        let name = place.0.clone();
         let id = self.channels.open(name.clone(), form);
         self.places.insert(place, id);
-        let subscription = self.channels.join(id, conn);
         let home = name.home(self.port.shards());
-        self.port.ask(home, Ask::Subscribe { name, form, channel: id });
-        Subscribed::Later(subscription)
+        self.port.ask(home, Ask::Subscribe { name: name.clone(), form, channel: id });
+        id
     }
 
     /// Ends a subscription.
@@ -219,7 +253,8 @@ impl<E: Encode> Hub<E> {
 
     // Publishing.
 
-    /// Says `payload` to `name`. The place it is given, once it is, carries `token`.
+    /// Says `payload` to `name`. The place it is given, once it is, carries `token`. The connection `excluded` of this
+    /// shard does not hear it.
     pub fn publish(
         &mut self,
         token: Token,
@@ -227,11 +262,13 @@ impl<E: Encode> Hub<E> {
         kind: Kind,
         payload: &[u8],
         patience: Patience,
+        excluded: Option<ConnId>,
     ) -> Published {
         self.counts.published += 1;
         self.counts.published_bytes += payload.len() as u64;
         let (home, me) = (name.home(self.port.shards()), self.port.me());
-        let publish = || Publish { name: name.clone(), kind, payload: payload.into(), token, patience };
+        let publish =
+            || Publish { name: name.clone(), kind, payload: payload.into(), token, patience, excluded };
         if home != me || self.port.asks_itself() || !self.port.has_room() {
             self.port.ask(home, Ask::Publish(publish()));
             return Published::Pending;
@@ -245,7 +282,7 @@ impl<E: Encode> Hub<E> {
                 .defer(me, topic, publish())
                 .map_or_else(Published::Rejected, |()| Published::Pending);
         }
-        self.order(me, token, topic, kind, payload);
+        self.order(Publisher { from: me, token, excluded }, topic, kind, payload.into());
         Published::Pending
     }
 
@@ -255,18 +292,22 @@ impl<E: Encode> Hub<E> {
         if self.home.must_defer(topic) {
             return self.defer(from, topic, publish);
         }
-        self.order(from, publish.token, topic, publish.kind, &publish.payload);
+        let publisher = Publisher { from, token: publish.token, excluded: publish.excluded };
+        self.order(publisher, topic, publish.kind, publish.payload.into_vec().into());
         Ok(())
     }
 
     /// Orders a message of this home. Its publisher is told when the tick's runs have been handed out.
-    pub(crate) fn order(&mut self, from: usize, token: Token, topic: Key, kind: Kind, payload: &[u8]) {
-        let (epoch, offset) = self.home.order(topic, kind, payload, self.now, &mut self.sealed);
+    pub(crate) fn order(&mut self, publisher: Publisher, topic: Key, kind: Kind, payload: Cow<'_, [u8]>) {
+        let bytes = payload.len() as u32;
+        let Publisher { from, token, excluded } = publisher;
+        let excluded = excluded.map(|conn| (from as u16, conn));
+        let (epoch, offset) = self.home.order(topic, kind, payload, excluded, self.now, &mut self.sealed);
         self.counts.ordered += 1;
         if !self.sealed.is_empty() {
             self.send_sealed();
         }
-        let mut ordered = Ordered { token, epoch, offset, bytes: payload.len() as u32 };
+        let mut ordered = Ordered { token, epoch, offset, bytes };
         match self.placed.last_mut() {
             // A publisher with much to say gets one answer for what it said in a row.
             Some(last) if (last.from, last.topic, last.ordered.token) == (from, topic, token) => {
@@ -313,14 +354,14 @@ impl<E: Encode> Hub<E> {
                 self.counts.rejected += 1;
                 self.rejected.push((token, bytes, why));
             }
-            Tell::Subscribed { channel } => {
-                let Some(open) = self.channels.get_mut(channel) else { return };
-                open.live = true;
-                self.joined.extend(self.channels.conns(channel));
+            Tell::Subscribed { channel, epoch, offset } => self.confirmed(channel, epoch, offset),
+            Tell::Replayed { channel, subscription, replayed } => {
+                self.replayed(channel, subscription, &replayed);
             }
             Tell::Refused { channel, why } => {
-                self.refused.extend(self.channels.conns(channel).map(|conn| (conn, why)));
-                if let Some(closed) = self.channels.close(channel) {
+                let refused = &mut self.refused;
+                let closed = self.channels.close(channel, |conn, id| refused.push((conn, id, why)));
+                if let Some(closed) = closed {
                     self.places.remove(&(closed.name, closed.form));
                 }
             }
@@ -343,6 +384,13 @@ impl<E: Encode> Hub<E> {
                 Ok(topic) => {
                     let audience = Audience::new(form, from, channel);
                     self.changes.push_back(Change::Admit { topic, audience });
+                }
+                Err(why) => self.tell(from, Tell::Refused { channel, why }),
+            },
+            Ask::Replay { name, form, channel, subscription, start } => match self.enter(&name) {
+                Ok(topic) => {
+                    let returning = Returning { topic, form, from, channel, subscription, start };
+                    self.returning.push_back(returning);
                 }
                 Err(why) => self.tell(from, Tell::Refused { channel, why }),
             },
@@ -378,14 +426,31 @@ impl<E: Encode> Hub<E> {
         while let Some(change) = self.changes.pop_front() {
             match change {
                 Change::Admit { topic, audience } => {
-                    self.home.admit(topic, audience);
+                    let (epoch, offset) = self.home.admit(topic, audience);
                     let channel = audience.channel;
-                    self.tell(audience.shard as usize, Tell::Subscribed { channel });
+                    self.tell(audience.shard as usize, Tell::Subscribed { channel, epoch, offset });
                 }
                 Change::Dismiss { name, form, shard } => self.home.dismiss(&name, form, shard, self.now),
             }
         }
+        self.answer_returning();
         self.answer_publishers();
+    }
+
+    /// Tells those who came back what is kept, as many as one tick takes.
+    fn answer_returning(&mut self) {
+        let mut written_bytes = 0;
+        for _ in 0..REPLAYS_BUDGET {
+            if written_bytes >= REPLAYS_WRITTEN_BUDGET {
+                return;
+            }
+            let Some(returning) = self.returning.pop_front() else { return };
+            let Returning { topic, form, from, channel, subscription, start } = returning;
+            let Some((replayed, written)) = self.home.replay(topic, form, start, self.now) else { continue };
+            written_bytes += written;
+            let replayed = Box::new(replayed);
+            self.tell(from, Tell::Replayed { channel, subscription, replayed });
+        }
     }
 
     /// Tells publishers that what they said has its place.
@@ -409,12 +474,29 @@ impl<E: Encode> Hub<E> {
     fn deliver(&mut self, id: ChannelId, run: Arc<Run>) {
         // Whoever listened may have left while the run was on its way.
         let Some(channel) = self.channels.get(id) else { return };
+        let last = (run.place().0, run.last());
         let (messages, bytes) = (run.ends().len() as u64, run.bytes().len() as u64);
-        let segment = Segment::whole(Bytes::run(run, &self.meter));
+        let excluded = run.excluded_on(self.port.me() as u16);
+        let segment = Segment::whole(Bytes::run_from(Arc::clone(&run), id.source(), &self.meter));
         let mut taken = 0;
         let mut behind = Vec::new();
+        let mut left_out = Vec::new();
+        let mut teller = Teller {
+            channels: &self.channels,
+            encoder: &mut self.home.encoder,
+            words: &mut self.words,
+            meter: &self.meter,
+        };
         for member in &channel.members {
-            match self.outboxes.deliver(member.slot, segment.clone()) {
+            if !excluded.is_empty()
+                && let Some(conn) = self.channels.conn(*member)
+                && let theirs = Excluded::of(conn, &excluded)
+                && !theirs.is_empty()
+            {
+                left_out.push((*member, theirs));
+                continue;
+            }
+            match self.outboxes.deliver(member.slot, segment.clone(), &mut teller) {
                 Delivered::Taken => taken += 1,
                 Delivered::Behind => {
                     taken += 1;
@@ -429,23 +511,89 @@ impl<E: Encode> Hub<E> {
         }
         self.counts.delivered += taken * messages;
         self.counts.delivered_bytes += taken * bytes;
-        self.heard(id, bytes as usize, behind);
+        self.heard(id, last, bytes as usize, behind);
+        for (member, theirs) in left_out {
+            self.deliver_others(id, member, run.without(theirs), &segment);
+        }
+    }
+
+    /// Hands out the parts of a run that a member gets that does not get all of it.
+    fn deliver_others(
+        &mut self,
+        id: ChannelId,
+        member: Member,
+        parts: impl Iterator<Item = (u32, u32)>,
+        whole: &Segment,
+    ) {
+        let subscription = self.channels.subscription(member);
+        for (from, upto) in parts {
+            let mut others = whole.clone();
+            others.truncate(upto as usize);
+            others.advance(from as usize);
+            let (messages, bytes) = (others.messages() as u64, others.len() as u64);
+            if self.offer(id, member.slot, subscription, others) {
+                self.counts.delivered += messages;
+                self.counts.delivered_bytes += bytes;
+            }
+        }
+    }
+
+    /// Offers one member what the others of its channel do not get. Whether it took it.
+    pub(crate) fn offer(
+        &mut self,
+        id: ChannelId,
+        slot: u32,
+        subscription: SubscriptionId,
+        segment: Segment,
+    ) -> bool {
+        let mut teller = Teller {
+            channels: &self.channels,
+            encoder: &mut self.home.encoder,
+            words: &mut self.words,
+            meter: &self.meter,
+        };
+        let messages = segment.messages() as u64;
+        match self.outboxes.deliver(slot, segment, &mut teller) {
+            Delivered::Taken => true,
+            Delivered::Behind => {
+                self.fell_behind(id, vec![subscription]);
+                true
+            }
+            Delivered::Overflow => {
+                self.counts.cut += messages;
+                self.overflowed.push(slot);
+                false
+            }
+            Delivered::Sealed => false,
+        }
     }
 
     /// Whether something was said or asked since [`Hub::seal`] that this shard has yet to hand out.
     pub fn is_unsealed(&self) -> bool {
         let said = !self.placed.is_empty() || self.home.has_drafts();
         let released = self.home.has_released() && self.port.has_room();
-        said || released || !self.changes.is_empty() || self.port.asks_itself()
+        let asked = !self.changes.is_empty() || !self.returning.is_empty();
+        said || released || asked || self.port.asks_itself()
+    }
+
+    /// Bytes that are kept for who comes back.
+    pub fn history_bytes(&self) -> u64 {
+        self.home.histories.kept_bytes + self.home.histories.written_bytes
+    }
+
+    /// Forgets at least so many of them, if there are: the oldest first.
+    pub fn shed_history(&mut self, bytes: u64) {
+        self.home.shed_history(bytes);
     }
 
     /// Forgets topics nobody needs, wakes the others, and says when there is something to do again.
     pub fn finish(&mut self) -> Option<Time> {
+        let expire = self.home.expire(self.now, FORGET_BUDGET);
         let forget = self.home.forget(self.now, FORGET_BUDGET);
         self.port.wake();
         let behind = (!self.behind.is_empty()).then(|| self.now + LOOK_BEHIND_EVERY);
         let blocked = self.port.is_blocked().then(|| self.now + Duration::from_millis(1));
-        [forget, behind, blocked].into_iter().flatten().min()
+        [expire, forget, behind, blocked].into_iter().flatten().min()
     }
 
     /// Announces that the shard is about to sleep. False if something has come meanwhile: then it must not.
@@ -460,13 +608,13 @@ impl<E: Encode> Hub<E> {
 
     // What came of it, for the shard to act on.
 
-    /// Connections whose subscription has been confirmed; also ones that have left since.
-    pub fn take_joined(&mut self) -> Vec<ConnId> {
+    /// Subscriptions that have begun; also of connections that have left since.
+    pub fn take_joined(&mut self) -> Vec<Joined> {
         std::mem::take(&mut self.joined)
     }
 
-    /// Connections whose subscription was refused; it has ended.
-    pub fn take_refused(&mut self) -> Vec<(ConnId, Rejection)> {
+    /// Subscriptions that were refused, which has ended them, and whose they were.
+    pub fn take_refused(&mut self) -> Vec<(ConnId, SubscriptionId, Rejection)> {
         std::mem::take(&mut self.refused)
     }
 

@@ -1,7 +1,7 @@
 use moongate_io::Bell;
 
 use super::*;
-use crate::{HashKey, Mesh, Message, OutboxPolicy};
+use crate::{Gap, HashKey, Mesh, Message, OutboxPolicy, Subscribed};
 
 struct Silent;
 
@@ -18,6 +18,11 @@ impl Encode for Plain {
         out.extend_from_slice(message.payload);
         out.push(b';');
     }
+
+    fn gap(&mut self, _: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
+        let other = gap.previous_epoch.map_or("", |_| "!");
+        out.extend_from_slice(format!("<{other}{}-{}>", gap.from, gap.to).as_bytes());
+    }
 }
 
 /// Some hubs, ticked in turn on one thread until nothing moves.
@@ -29,6 +34,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(shards: usize, capacity: usize, topics_max: usize) -> World {
+        World::with_history(shards, capacity, topics_max, HistoryLimits::OFF)
+    }
+
+    pub(crate) fn with_history(
+        shards: usize,
+        capacity: usize,
+        topics_max: usize,
+        history: HistoryLimits,
+    ) -> World {
         let bells = (0..shards).map(|_| Arc::new(Silent) as Arc<dyn Bell>).collect();
         let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([9; 16]));
         let outbox = OutboxLimits {
@@ -36,12 +50,12 @@ impl World {
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = Config { topics_max, topic_linger: Duration::from_secs(60), outbox };
+        let config = Config { topics_max, topic_linger: Duration::from_secs(60), history, outbox };
         let hub = |port| Hub::new(&config, Plain, port, Meter::default(), 77);
         World { hubs: mesh.shards.into_iter().map(hub).collect(), control: mesh.control, now: Time::ZERO }
     }
 
-    fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         for hub in &mut self.hubs {
             hub.begin(self.now);
             hub.exchange(100);
@@ -60,15 +74,20 @@ impl World {
         let hub = &mut self.hubs[shard];
         hub.outboxes.open(slot);
         let name = hub.name(topic);
-        match hub.subscribe(ConnId::new(slot, 0), name, form) {
-            Subscribed::Now(id) | Subscribed::Later(id) => id,
+        match hub.subscribe(ConnId::new(slot, 0), name, form, Start::Now) {
+            Subscribed::Now(joined) => joined.subscription,
+            Subscribed::Later(id) => id,
         }
     }
 
     pub(crate) fn publish(&mut self, shard: usize, topic: &str, text: &str) -> Published {
         let hub = &mut self.hubs[shard];
         let name = hub.name(topic);
-        hub.publish(Token(5), &name, Kind::Text, text.as_bytes(), Patience::Waits)
+        hub.publish(Token::new(5), &name, Kind::Text, text.as_bytes(), Patience::Waits, None)
+    }
+
+    fn joined(&mut self, shard: usize) -> Vec<ConnId> {
+        self.hubs[shard].take_joined().into_iter().map(|joined| joined.conn).collect()
     }
 
     pub(crate) fn heard(&mut self, shard: usize, slot: u32) -> String {
@@ -132,12 +151,12 @@ fn a_newcomer_is_joined_once_and_hears_only_what_comes_after() {
     let topic = topic_at(&world, 1);
     world.subscribe(1, 7, &topic, Form(0));
     world.settle();
-    assert_eq!(world.hubs[1].take_joined(), [ConnId::new(7, 0)]);
+    assert_eq!(world.joined(1), [ConnId::new(7, 0)]);
     world.publish(1, &topic, "before");
     world.subscribe(0, 4, &topic, Form(0));
-    assert_eq!(world.hubs[0].take_joined(), []);
+    assert_eq!(world.joined(0), []);
     world.settle();
-    assert_eq!(world.hubs[0].take_joined(), [ConnId::new(4, 0)]);
+    assert_eq!(world.joined(0), [ConnId::new(4, 0)]);
     world.publish(0, &topic, "after");
     world.settle();
     assert_eq!(world.heard(1, 7), "0:1:before;0:2:after;");
@@ -203,10 +222,10 @@ fn a_full_home_refuses_topics_and_messages() {
     let second = second.expect("some name lives there");
     assert_eq!(world.publish(0, &second, "x"), Published::Rejected(Rejection::TopicsFull));
     assert_eq!(world.publish(1, &second, "x"), Published::Pending);
-    world.subscribe(1, 5, &second, Form(0));
+    let refused = world.subscribe(1, 5, &second, Form(0));
     world.settle();
-    assert_eq!(world.hubs[1].take_rejected(), [(Token(5), 1, Rejection::TopicsFull)]);
-    assert_eq!(world.hubs[1].take_refused(), [(ConnId::new(5, 0), Rejection::TopicsFull)]);
+    assert_eq!(world.hubs[1].take_rejected(), [(Token::new(5), 1, Rejection::TopicsFull)]);
+    assert_eq!(world.hubs[1].take_refused(), [(ConnId::new(5, 0), refused, Rejection::TopicsFull)]);
     assert_eq!(world.hubs[1].channels.subscriptions(), 0);
 }
 

@@ -11,12 +11,15 @@
 //! What a form looks like on the wire is not known here: [`Encode`] is given by the layer above.
 
 mod channel;
+mod gap;
+mod history;
 mod home;
 mod hub;
 mod mesh;
 mod name;
 mod outbox;
 mod pressure;
+mod replay;
 mod report;
 mod slab;
 mod survey;
@@ -24,13 +27,16 @@ mod survey;
 pub use moongate_io::Bell;
 
 pub use channel::{ChannelId, SubscriptionId};
-pub use hub::{Command, Config, Hub, Published, Subscribed};
+pub use gap::Gap;
+pub use history::HistoryLimits;
+pub use hub::{Command, Config, Hub, Published};
 pub use mesh::{
     Ask, ControlPort, Full, Mesh, Ordered, Patience, Publish, Rejection, ShardPort, Tell, Token, TopicInfo,
     TopicsPage, UpstreamAddresses,
 };
 pub use name::{HashKey, Name};
 pub use outbox::{Drops, OutboxLimits, OutboxPolicy, Outboxes};
+pub use replay::{Joined, Replayed, Start, Subscribed};
 pub use report::{Sample, SampleKind, Snapshot};
 
 /// What a message's payload is.
@@ -38,6 +44,8 @@ pub use report::{Sample, SampleKind, Snapshot};
 pub enum Kind {
     /// Valid UTF-8.
     Text,
+    /// One JSON value, in UTF-8.
+    Json,
     /// Any bytes.
     Binary,
 }
@@ -52,6 +60,8 @@ pub const FORMS_MAX: usize = 16;
 /// A message that its topic's home has ordered.
 #[derive(Copy, Clone, Debug)]
 pub struct Message<'a> {
+    /// The topic.
+    pub name: &'a Name,
     /// Which life of the topic: changes when the topic was forgotten and came back. Never zero.
     pub epoch: u64,
     /// Its place among the topic's messages, from 1.
@@ -65,6 +75,12 @@ pub struct Message<'a> {
 /// Writes messages in the forms that subscribers asked for.
 pub trait Encode {
     /// Appends `message` in `form` to `out`, complete in itself, so that encoded messages can follow one another. All
-    /// forms of a message are asked for one after the other, by rising number, before the next message.
+    /// forms of a message just ordered are asked for one after the other, by rising number, before the next message.
     fn encode(&mut self, form: Form, message: &Message<'_>, out: &mut Vec<u8>);
+
+    /// Appends what a subscriber of `form` is told before anything else of a topic it has joined, if anything.
+    fn joined(&mut self, _form: Form, _name: &Name, _joined: &Joined, _out: &mut Vec<u8>) {}
+
+    /// Appends what a subscriber of `form` is told in place of messages it does not get, if anything.
+    fn gap(&mut self, _form: Form, _gap: &Gap<'_>, _out: &mut Vec<u8>) {}
 }

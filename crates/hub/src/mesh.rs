@@ -11,14 +11,26 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use moongate_io::{Bell, Run};
+use moongate_io::{Bell, ConnId, Run};
 use moongate_lane::{Consumer, Parking, Producer, lane};
 
-use crate::{ChannelId, Form, HashKey, Kind, Name, Snapshot};
+use crate::{ChannelId, Form, HashKey, Kind, Name, Replayed, Snapshot, Start, SubscriptionId};
 
 /// Whom an answer is for: a connection of the asking shard, or a request of the control thread.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Token(pub u64);
+pub struct Token {
+    /// Who it is for.
+    pub who: u64,
+    /// Which of its requests is answered. What is said in a row with the same token is answered once.
+    pub request: u32,
+}
+
+impl Token {
+    /// For somebody whose requests need not be told apart.
+    pub const fn new(who: u64) -> Token {
+        Token { who, request: 0 }
+    }
+}
 
 /// A request to a topic's home, or of the control thread to any shard.
 #[derive(Debug)]
@@ -34,6 +46,20 @@ pub enum Ask {
         form: Form,
         /// Where the asking shard wants them.
         channel: ChannelId,
+    },
+    /// Answer a subscriber of `channel` that wants to begin earlier than now. Comes after the [`Ask::Subscribe`] of that
+    /// channel. Answered by [`Tell::Replayed`], or by [`Tell::Refused`] if that was refused.
+    Replay {
+        /// The topic.
+        name: Name,
+        /// In which form.
+        form: Form,
+        /// Where the asking shard wants its messages.
+        channel: ChannelId,
+        /// Whose answer it is.
+        subscription: SubscriptionId,
+        /// Where it wants to begin.
+        start: Start,
     },
     /// Nobody on the asking shard listens to `name` in `form` any more. Not answered.
     Unsubscribe {
@@ -90,6 +116,8 @@ pub struct Publish {
     pub token: Token,
     /// What to do while subscribers are behind.
     pub patience: Patience,
+    /// The connection of the asking shard that does not get it.
+    pub excluded: Option<ConnId>,
 }
 
 /// What a publisher does while subscribers of its topic are behind.
@@ -119,6 +147,19 @@ pub enum Tell {
     Subscribed {
         /// Which channel of the receiver.
         channel: ChannelId,
+        /// The topic's epoch.
+        epoch: u64,
+        /// The offset of the last message before what it hears.
+        offset: u64,
+    },
+    /// What a subscriber that came back has missed. `channel` has heard all before it, and will hear all after it.
+    Replayed {
+        /// Which channel of the receiver.
+        channel: ChannelId,
+        /// Whose it is.
+        subscription: SubscriptionId,
+        /// What it has missed.
+        replayed: Box<Replayed>,
     },
     /// `channel` will hear nothing.
     Refused {

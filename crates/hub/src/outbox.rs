@@ -7,7 +7,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, Chain, Meter, Segment, Time};
+use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, Chain, Meter, Places, Segment, Time};
+
+use crate::gap::{Dropped, TellGap};
 
 /// What happens to a subscriber whose outbox is full.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -161,6 +163,22 @@ impl Outboxes {
         }
     }
 
+    /// Adds bytes of the connection's own before all that waits in an outbox that is held: the answer to a request, whose
+    /// text hangs on what the topic's home says.
+    pub fn push_first(&mut self, slot: u32, bytes: Bytes) {
+        let outbox = &mut self.table[slot as usize];
+        debug_assert!(outbox.held && outbox.flight_bytes == 0, "nothing can go before what has begun");
+        if outbox.sealed || bytes.is_empty() {
+            return;
+        }
+        outbox.waiting_bytes += bytes.len() as u32;
+        self.waiting_bytes += bytes.len() as u64;
+        match &mut outbox.waiting {
+            nothing @ Waiting::Nothing => nothing.push(Segment::whole(bytes)),
+            waiting => waiting.many().segments.push_front(Segment::whole(bytes)),
+        }
+    }
+
     /// Adds the connection's last words behind all that waits, pongs that are due included, and seals the outbox.
     pub fn push_last(&mut self, slot: u32, bytes: Bytes) {
         let outbox = &mut self.table[slot as usize];
@@ -263,6 +281,11 @@ impl Outboxes {
         self.bytes(slot) > self.limits.outbox_bytes_max / 2
     }
 
+    /// Whether more than a quarter of it does.
+    pub fn past_quarter(&self, slot: u32) -> bool {
+        self.bytes(slot) > self.limits.outbox_bytes_max / 4
+    }
+
     /// Takes the next dirty outbox: its slot, and all that waits there, or as much as fits one send.
     pub fn next_send(&mut self) -> Option<(u32, Chain)> {
         loop {
@@ -355,8 +378,9 @@ impl Outboxes {
         self.drops
     }
 
-    /// Offers `run` to the subscriber in `slot`, within its limit and by the policy.
-    pub(crate) fn deliver(&mut self, slot: u32, mut run: Segment) -> Delivered {
+    /// Offers `run` to the subscriber in `slot`, within its limit and by the policy. In place of what that drops come the
+    /// words of `teller`.
+    pub(crate) fn deliver(&mut self, slot: u32, run: Segment, teller: &mut impl TellGap) -> Delivered {
         let outbox = &mut self.table[slot as usize];
         if outbox.sealed {
             return Delivered::Sealed;
@@ -365,24 +389,37 @@ impl Outboxes {
         let limit = self.limits.outbox_bytes_max;
         if waiting > 0 && waiting as usize + run.len() > limit as usize {
             let need = (waiting as usize + run.len()) - limit as usize;
-            let drop_bytes = match self.limits.policy {
+            match self.limits.policy {
                 OutboxPolicy::Cut => return Delivered::Overflow,
-                OutboxPolicy::DropOldest => need,
-                OutboxPolicy::Latest => usize::MAX,
-            };
-            let mut dropped = outbox.waiting.drop_messages(drop_bytes);
-            // What is begun or in flight stays, so the run itself may have to give; its newest message always stays.
-            dropped.add(drop_first(&mut run, drop_bytes.saturating_sub(dropped.bytes as usize), 1));
-            self.drops.add(dropped);
-            self.recount(slot);
+                OutboxPolicy::DropOldest => self.make_room(slot, run, need, teller),
+                OutboxPolicy::Latest => self.make_room(slot, run, usize::MAX, teller),
+            }
+        } else {
+            self.append(slot, run);
         }
-        self.append(slot, run);
         let outbox = &mut self.table[slot as usize];
         if outbox.pace == Pace::KeepsUp && outbox.waiting_bytes + outbox.flight_bytes > limit / 2 {
             outbox.pace = Pace::Behind;
             return Delivered::Behind;
         }
         Delivered::Taken
+    }
+
+    /// Drops `need` bytes of messages, oldest first, and adds `run`.
+    fn make_room(&mut self, slot: u32, mut run: Segment, need: usize, teller: &mut impl TellGap) {
+        let waiting = &mut self.table[slot as usize].waiting;
+        let mut dropped = Dropped::default();
+        let (mut drops, index) = waiting.drop_messages(need, &mut dropped);
+        // What is begun or in flight stays, so the run itself may have to give; its newest message always stays.
+        drops.add(drop_first(&mut run, need.saturating_sub(drops.bytes as usize), 1, &mut dropped));
+        self.drops.add(drops);
+        let words = dropped.iter().filter_map(|places| teller.tell(places));
+        let segments = &mut waiting.many().segments;
+        for (at, words) in words.enumerate() {
+            segments.insert(index + at, Segment::whole(words));
+        }
+        self.recount(slot);
+        self.append(slot, run);
     }
 
     fn recount(&mut self, slot: u32) {
@@ -501,8 +538,9 @@ impl Waiting {
         }
     }
 
-    /// Drops whole messages, oldest first, until at least `need` bytes are dropped or none is left that may be.
-    fn drop_messages(&mut self, need: usize) -> Drops {
+    /// Drops whole messages, oldest first, until at least `need` bytes are dropped or none is left that may be. What said
+    /// that others were dropped goes with them. Returns also where the rest begins.
+    fn drop_messages(&mut self, need: usize, dropped: &mut Dropped) -> (Drops, usize) {
         let mut drops = Drops::default();
         let segments = &mut self.many().segments;
         if segments.front().is_some_and(|first| !first.at_message_start()) {
@@ -515,12 +553,17 @@ impl Waiting {
                 index += 1;
                 continue;
             }
-            drops.add(drop_first(segment, need - drops.bytes as usize, 0));
+            if let Some(gap) = segment.places().filter(|places| places.missing) {
+                dropped.add(gap);
+                segments.remove(index);
+                continue;
+            }
+            drops.add(drop_first(segment, need - drops.bytes as usize, 0, dropped));
             if segment.is_empty() {
                 segments.remove(index);
             }
         }
-        drops
+        (drops, index)
     }
 }
 
@@ -538,14 +581,18 @@ fn set_begun_apart(segments: &mut VecDeque<Segment>) {
 }
 
 /// Drops messages from the start of a run until at least `need` bytes are, but keeps the last `keep` messages.
-fn drop_first(run: &mut Segment, need: usize, keep: usize) -> Drops {
+fn drop_first(run: &mut Segment, need: usize, keep: usize, dropped: &mut Dropped) -> Drops {
     let mut drops = Drops::default();
+    let places = run.places();
     let mut left = run.messages();
     while (drops.bytes as usize) < need && left > keep {
         let length = run.first_message_len();
         run.advance(length);
         left -= 1;
         drops.add(Drops { messages: 1, bytes: length as u64 });
+    }
+    if let Some(places) = places.filter(|_| drops.messages > 0) {
+        dropped.add(Places { to: places.from + drops.messages - 1, ..places });
     }
     drops
 }

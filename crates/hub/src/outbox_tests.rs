@@ -25,6 +25,15 @@ fn run(messages: &[&str]) -> Segment {
     Segment::whole(Bytes::run(Arc::new(Run::new(messages.concat().as_bytes(), ends)), &Meter::default()))
 }
 
+/// A policy that tells nothing.
+struct Silent;
+
+impl TellGap for Silent {
+    fn tell(&mut self, _: &Places) -> Option<Bytes> {
+        None
+    }
+}
+
 fn own(text: &'static str) -> Bytes {
     Bytes::fixed(text.as_bytes())
 }
@@ -55,9 +64,9 @@ fn drain(outboxes: &mut Outboxes) -> String {
 fn everything_that_waits_goes_in_one_send_whatever_the_kernel_takes() {
     for step in 1..12 {
         let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-        outboxes.deliver(SLOT, run(&["ab", "cde"]));
+        outboxes.deliver(SLOT, run(&["ab", "cde"]), &mut Silent);
         outboxes.push(SLOT, own("-own-"));
-        outboxes.deliver(SLOT, run(&["f"]));
+        outboxes.deliver(SLOT, run(&["f"]), &mut Silent);
         let mut all = String::new();
         while outboxes.is_dirty() {
             all.push_str(&send(&mut outboxes, step));
@@ -97,7 +106,7 @@ fn a_held_outbox_keeps_what_it_gets_in_order() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
     outboxes.hold(SLOT);
     outboxes.push(SLOT, own("101,"));
-    outboxes.deliver(SLOT, run(&["news"]));
+    outboxes.deliver(SLOT, run(&["news"]), &mut Silent);
     assert!(outboxes.next_send().is_none());
     outboxes.let_go(SLOT);
     assert_eq!(drain(&mut outboxes), "101,news");
@@ -106,11 +115,11 @@ fn a_held_outbox_keeps_what_it_gets_in_order() {
 #[test]
 fn d12_every_pong_that_finds_room_goes_out_and_none_splits_a_message() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-    outboxes.deliver(SLOT, run(&["message"]));
+    outboxes.deliver(SLOT, run(&["message"]), &mut Silent);
     assert_eq!(send(&mut outboxes, 3), "mes");
     push_pong(&mut outboxes, "<pong1>");
     push_pong(&mut outboxes, "<pong2>");
-    outboxes.deliver(SLOT, run(&["next"]));
+    outboxes.deliver(SLOT, run(&["next"]), &mut Silent);
     assert_eq!(drain(&mut outboxes), "sagenext<pong1><pong2>");
     push_pong(&mut outboxes, "<pong3>");
     assert_eq!(drain(&mut outboxes), "<pong3>");
@@ -126,7 +135,7 @@ fn k3_only_the_newest_pong_waits_once_there_is_no_room() {
         (vec!["0123456789"; 13], "0123456789".to_owned()),
     ] {
         let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-        outboxes.deliver(SLOT, run(&["message,"]));
+        outboxes.deliver(SLOT, run(&["message,"]), &mut Silent);
         for pong in pongs {
             push_pong(&mut outboxes, pong);
         }
@@ -151,7 +160,7 @@ fn a_pong_does_not_overtake_an_older_one() {
 #[test]
 fn a_pong_goes_before_the_last_words() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
-    outboxes.deliver(SLOT, run(&["message,"]));
+    outboxes.deliver(SLOT, run(&["message,"]), &mut Silent);
     push_pong(&mut outboxes, "<pong1>");
     push_pong(&mut outboxes, "<pong2>");
     outboxes.push_last(SLOT, own("<close>"));
@@ -168,16 +177,16 @@ fn a_sealed_outbox_takes_nothing_more() {
     outboxes.seal(SLOT);
     outboxes.push(SLOT, own("late"));
     push_pong(&mut outboxes, "late");
-    assert_eq!(outboxes.deliver(SLOT, run(&["late"])), Delivered::Sealed);
+    assert_eq!(outboxes.deliver(SLOT, run(&["late"]), &mut Silent), Delivered::Sealed);
     assert_eq!(drain(&mut outboxes), "close");
 }
 
 #[test]
 fn cut_finishes_the_message_begun_and_forgets_the_rest() {
     let mut outboxes = outboxes(10, OutboxPolicy::Cut);
-    outboxes.deliver(SLOT, run(&["abcd", "efgh"]));
+    outboxes.deliver(SLOT, run(&["abcd", "efgh"]), &mut Silent);
     assert_eq!(send(&mut outboxes, 2), "ab");
-    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"])), Delivered::Overflow);
+    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"]), &mut Silent), Delivered::Overflow);
     outboxes.cut(SLOT);
     outboxes.push(SLOT, own("<1013>"));
     outboxes.seal(SLOT);
@@ -188,8 +197,8 @@ fn cut_finishes_the_message_begun_and_forgets_the_rest() {
 fn cut_does_not_forget_an_answer_that_has_not_gone_out() {
     let mut outboxes = outboxes(10, OutboxPolicy::Cut);
     outboxes.push(SLOT, own("101,"));
-    outboxes.deliver(SLOT, run(&["abcd"]));
-    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"])), Delivered::Overflow);
+    outboxes.deliver(SLOT, run(&["abcd"]), &mut Silent);
+    assert_eq!(outboxes.deliver(SLOT, run(&["ijklm"]), &mut Silent), Delivered::Overflow);
     outboxes.cut(SLOT);
     outboxes.push_last(SLOT, own("<1013>"));
     assert_eq!(drain(&mut outboxes), "101,<1013>");
@@ -198,17 +207,17 @@ fn cut_does_not_forget_an_answer_that_has_not_gone_out() {
 #[test]
 fn an_empty_outbox_takes_any_run() {
     let mut outboxes = outboxes(4, OutboxPolicy::Cut);
-    assert_eq!(outboxes.deliver(SLOT, run(&["longer than four"])), Delivered::Behind);
+    assert_eq!(outboxes.deliver(SLOT, run(&["longer than four"]), &mut Silent), Delivered::Behind);
     assert_eq!(drain(&mut outboxes), "longer than four");
 }
 
 #[test]
 fn drop_oldest_drops_whole_messages_that_have_not_begun() {
     let mut outboxes = outboxes(12, OutboxPolicy::DropOldest);
-    assert_eq!(outboxes.deliver(SLOT, run(&["aaaa", "bbbb"])), Delivered::Behind);
+    assert_eq!(outboxes.deliver(SLOT, run(&["aaaa", "bbbb"]), &mut Silent), Delivered::Behind);
     outboxes.push(SLOT, own("##"));
     assert_eq!(send(&mut outboxes, 1), "a");
-    assert_eq!(outboxes.deliver(SLOT, run(&["cccc", "dddd"])), Delivered::Taken);
+    assert_eq!(outboxes.deliver(SLOT, run(&["cccc", "dddd"]), &mut Silent), Delivered::Taken);
     assert_eq!(outboxes.drops(), Drops { messages: 2, bytes: 8 });
     assert_eq!(drain(&mut outboxes), "aaa##dddd");
 }
@@ -216,8 +225,8 @@ fn drop_oldest_drops_whole_messages_that_have_not_begun() {
 #[test]
 fn latest_keeps_the_newest_message_only() {
     let mut outboxes = outboxes(12, OutboxPolicy::Latest);
-    outboxes.deliver(SLOT, run(&["aaaa", "bbbb", "cccc"]));
-    outboxes.deliver(SLOT, run(&["dddd", "eeee"]));
+    outboxes.deliver(SLOT, run(&["aaaa", "bbbb", "cccc"]), &mut Silent);
+    outboxes.deliver(SLOT, run(&["dddd", "eeee"]), &mut Silent);
     assert_eq!(outboxes.drops(), Drops { messages: 4, bytes: 16 });
     assert_eq!(drain(&mut outboxes), "eeee");
 }
@@ -251,22 +260,26 @@ fn at(outboxes: &mut Outboxes, millis: u64) {
 #[test]
 fn who_has_more_than_half_waiting_is_behind_until_it_has_not() {
     let mut outboxes = outboxes(10, OutboxPolicy::Cut);
-    assert_eq!(outboxes.deliver(SLOT, run(&["abcde"])), Delivered::Taken);
+    assert_eq!(outboxes.deliver(SLOT, run(&["abcde"]), &mut Silent), Delivered::Taken);
     assert!(!outboxes.is_behind(SLOT));
-    assert_eq!(outboxes.deliver(SLOT, run(&["f"])), Delivered::Behind);
-    assert_eq!(outboxes.deliver(SLOT, run(&["g"])), Delivered::Taken, "that it is behind is said once");
+    assert_eq!(outboxes.deliver(SLOT, run(&["f"]), &mut Silent), Delivered::Behind);
+    assert_eq!(
+        outboxes.deliver(SLOT, run(&["g"]), &mut Silent),
+        Delivered::Taken,
+        "that it is behind is said once"
+    );
     assert!(outboxes.is_behind(SLOT));
     send(&mut outboxes, 1);
     assert!(outboxes.is_behind(SLOT));
     send(&mut outboxes, 1);
     assert!(!outboxes.is_behind(SLOT));
-    assert_eq!(outboxes.deliver(SLOT, run(&["h"])), Delivered::Behind);
+    assert_eq!(outboxes.deliver(SLOT, run(&["h"]), &mut Silent), Delivered::Behind);
 }
 
 #[test]
 fn nobody_waits_for_who_takes_nothing_for_too_long() {
     let mut outboxes = outboxes(10, OutboxPolicy::Cut);
-    assert_eq!(outboxes.deliver(SLOT, run(&["abcdef"])), Delivered::Behind);
+    assert_eq!(outboxes.deliver(SLOT, run(&["abcdef"]), &mut Silent), Delivered::Behind);
     at(&mut outboxes, 1000);
     assert!(outboxes.is_behind(SLOT), "that nothing was sent yet is no fault of its own");
     let (slot, chain) = outboxes.next_send().expect("one waits");
@@ -279,15 +292,54 @@ fn nobody_waits_for_who_takes_nothing_for_too_long() {
     at(&mut outboxes, 1399);
     assert!(!outboxes.is_behind(SLOT));
     assert_eq!(
-        outboxes.deliver(SLOT, run(&["g"])),
+        outboxes.deliver(SLOT, run(&["g"]), &mut Silent),
         Delivered::Taken,
         "once given up it is not waited for again"
     );
     outboxes.sent(slot, chain, 6);
-    assert_eq!(outboxes.deliver(SLOT, run(&["hijkl"])), Delivered::Behind, "until it has caught up");
+    assert_eq!(
+        outboxes.deliver(SLOT, run(&["hijkl"]), &mut Silent),
+        Delivered::Behind,
+        "until it has caught up"
+    );
 }
 
 #[test]
 fn an_outbox_is_small() {
     assert!(size_of::<Outbox>() <= 40, "{}", size_of::<Outbox>());
+}
+
+/// Says what is missing as `[from-to]`.
+struct Telling;
+
+impl TellGap for Telling {
+    fn tell(&mut self, dropped: &Places) -> Option<Bytes> {
+        let Places { source, epoch, from, to, .. } = *dropped;
+        let run = Run::gap(format!("[{source}:{from}-{to}]").into_bytes(), epoch, from, to);
+        Some(Bytes::run_from(Arc::new(run), source, &Meter::default()))
+    }
+}
+
+#[test]
+fn what_is_dropped_is_named_in_its_place_and_only_once() {
+    let placed = |source: u64, offset: u64, text: &'static str| {
+        let run = Run::new(text.as_bytes(), [text.len() as u32]).placed(1, offset);
+        Segment::whole(Bytes::run_from(Arc::new(run), source, &Meter::default()))
+    };
+    for policy in [OutboxPolicy::DropOldest, OutboxPolicy::Latest] {
+        let mut outboxes = outboxes(50, policy);
+        outboxes.push(SLOT, own("own"));
+        for offset in 1..=9 {
+            outboxes.deliver(SLOT, placed(7, offset, "0123456789"), &mut Telling);
+            outboxes.deliver(SLOT, placed(8, offset, "abcdefghij"), &mut Telling);
+            assert!(outboxes.bytes(SLOT) <= 50 + 20, "what is said of gaps does not grow");
+        }
+        let heard = drain(&mut outboxes);
+        match policy {
+            OutboxPolicy::DropOldest => {
+                assert_eq!(heard, "own[7:1-8][8:1-7]abcdefghij0123456789abcdefghij".to_owned())
+            }
+            _ => assert_eq!(heard, "own[7:1-8][8:1-8]0123456789abcdefghij"),
+        }
+    }
 }

@@ -11,7 +11,7 @@
 //! [`OutboxLimits::slow_reader_timeout`]: crate::OutboxLimits::slow_reader_timeout
 
 use crate::home::{Audience, Deferred};
-use crate::hub::Hub;
+use crate::hub::{Hub, Publisher};
 use crate::mesh::{Ask, Patience, Publish};
 use crate::slab::Key;
 use crate::{ChannelId, Encode, Rejection, SubscriptionId};
@@ -25,10 +25,24 @@ pub(crate) struct Behind {
 impl<E: Encode> Hub<E> {
     // On the shards that listen.
 
-    /// A channel has heard `bytes`, with which these of its members fell behind.
-    pub(crate) fn heard(&mut self, id: ChannelId, bytes: usize, members: Vec<SubscriptionId>) {
+    /// A channel has heard `bytes` up to the message at `last`, with which these of its members fell behind.
+    pub(crate) fn heard(
+        &mut self,
+        id: ChannelId,
+        last: (u64, u64),
+        bytes: usize,
+        members: Vec<SubscriptionId>,
+    ) {
         let Some(channel) = self.channels.get_mut(id) else { return };
+        (channel.epoch, channel.offset) = last;
         channel.unconfirmed = channel.unconfirmed.saturating_add(bytes as u32);
+        self.fell_behind(id, members);
+        self.confirm(id);
+    }
+
+    /// These members of a channel fell behind.
+    pub(crate) fn fell_behind(&mut self, id: ChannelId, members: Vec<SubscriptionId>) {
+        let Some(channel) = self.channels.get_mut(id) else { return };
         if !members.is_empty() {
             if !std::mem::replace(&mut channel.behind, true) {
                 self.behind.push(Behind { channel: id, members });
@@ -36,7 +50,6 @@ impl<E: Encode> Hub<E> {
                 behind.members.extend(members);
             }
         }
-        self.confirm(id);
     }
 
     /// Looks whether those who were behind still are.
@@ -102,8 +115,8 @@ impl<E: Encode> Hub<E> {
     pub(crate) fn order_deferred(&mut self) {
         while self.port.has_room() {
             let Some((topic, Deferred { from, publish })) = self.home.next_deferred() else { return };
-            let Publish { token, kind, payload, .. } = publish;
-            self.order(from, token, topic, kind, &payload);
+            let Publish { token, kind, payload, excluded, .. } = publish;
+            self.order(Publisher { from, token, excluded }, topic, kind, payload.into_vec().into());
         }
     }
 

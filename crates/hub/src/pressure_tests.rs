@@ -124,7 +124,8 @@ fn who_does_not_wait_is_turned_away_once_much_waits() {
     let name = scene.world.hubs[1].name(&scene.topic);
     let mut said = |shard: usize| {
         let hub = &mut scene.world.hubs[shard];
-        let published = hub.publish(Token(9), &name, Kind::Text, &[b'x'; QUARTER], Patience::Leaves);
+        let published =
+            hub.publish(Token::new(9), &name, Kind::Text, &[b'x'; QUARTER], Patience::Leaves, None);
         scene.world.settle();
         published
     };
@@ -133,5 +134,5 @@ fn who_does_not_wait_is_turned_away_once_much_waits() {
     assert!(taken.iter().all(|outcome| *outcome == Published::Pending), "two have their place, four wait");
     assert!(refused.iter().all(|outcome| *outcome == Published::Rejected(Rejection::Busy)));
     assert_eq!(said(0), Published::Pending, "shard 0 has to ask");
-    assert_eq!(scene.world.hubs[0].take_rejected(), [(Token(9), QUARTER as u32, Rejection::Busy)]);
+    assert_eq!(scene.world.hubs[0].take_rejected(), [(Token::new(9), QUARTER as u32, Rejection::Busy)]);
 }

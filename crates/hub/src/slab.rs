@@ -1,7 +1,7 @@
 //! A slab whose places are reused, each tenant with its own generation.
 
 /// The name of a tenant: its place, and which tenant of that place it is.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct Key {
     pub(crate) place: u32,
     pub(crate) generation: u32,

@@ -98,6 +98,48 @@ impl<E: Encode> Hub<E> {
             "Payload bytes of messages that wait for their place.",
             self.home.deferred_bytes,
         );
+        for (outcome, value) in
+            [("complete", counts.resumed - counts.resumed_with_gap), ("gap", counts.resumed_with_gap)]
+        {
+            snapshot.labelled(
+                SampleKind::Counter,
+                "moongate_resumes_total",
+                "Subscribers that asked to begin earlier than now, by whether anything they asked for was missing.",
+                &[("outcome", outcome)],
+                value as f64,
+            );
+        }
+        snapshot.counter(
+            "moongate_messages_replayed_total",
+            "Messages put into outboxes of subscribers that came back, one for each subscriber.",
+            counts.replayed,
+        );
+        snapshot.counter(
+            "moongate_messages_replayed_bytes_total",
+            "Encoded bytes put into outboxes of subscribers that came back.",
+            counts.replayed_bytes,
+        );
+        let histories = &self.home.histories;
+        snapshot.counter(
+            "moongate_replay_encodings_total",
+            "Kept messages encoded for subscribers that came back: once in each form for all of them.",
+            histories.encoded,
+        );
+        snapshot.gauge(
+            "moongate_history_bytes",
+            "Bytes of messages kept for subscribers that come back, with what it takes to keep them.",
+            histories.kept_bytes,
+        );
+        snapshot.gauge(
+            "moongate_replay_bytes",
+            "Bytes of kept messages as subscribers that came back were sent them, for others that do.",
+            histories.written_bytes,
+        );
+        snapshot.counter(
+            "moongate_history_shed_total",
+            "Kept messages forgotten before their time because memory was short.",
+            histories.shed,
+        );
         let sends = self.outboxes.sends();
         snapshot.counter(
             "moongate_sends_total",

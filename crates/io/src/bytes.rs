@@ -5,16 +5,41 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::CHAIN_SEGMENTS_MAX;
+use crate::{CHAIN_SEGMENTS_MAX, ConnId};
 
 /// Several whole messages in one form, end to end, with their boundaries.
 #[derive(Debug)]
 pub struct Run {
     bytes: Box<[u8]>,
     ends: Box<[u32]>,
+    epoch: u64,
+    first: u64,
+    /// The last offset that is missing, for bytes that say so.
+    missing_to: Option<u64>,
+    excluded: Option<Box<[Excluded]>>,
+}
+
+/// A message of a run that one connection does not get.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Excluded {
+    /// Which message, counted from the run's first.
+    pub message: u32,
+    /// The shard of the connection.
+    pub shard: u16,
+    /// Who does not get it.
+    pub conn: ConnId,
+}
+
+impl Excluded {
+    /// What `conn` does not get, of what [`Run::excluded_on`] says.
+    pub fn of(conn: ConnId, excluded: &[Excluded]) -> &[Excluded] {
+        let from = excluded.partition_point(|other| other.conn < conn);
+        let count = excluded[from..].partition_point(|other| other.conn == conn);
+        &excluded[from..from + count]
+    }
 }
 
 impl Run {
@@ -23,7 +48,27 @@ impl Run {
         let (bytes, ends) = (bytes.into(), ends.into());
         debug_assert!(ends.is_sorted());
         debug_assert_eq!(ends.last().map_or(0, |end| *end as usize), bytes.len());
-        Run { bytes, ends }
+        Run { bytes, ends, epoch: 0, first: 0, missing_to: None, excluded: None }
+    }
+
+    /// The same, whose messages have the places from `first` on in their topic's `epoch`, one after the other.
+    pub fn placed(mut self, epoch: u64, first: u64) -> Run {
+        (self.epoch, self.first) = (epoch, first);
+        self
+    }
+
+    /// `bytes` that say that the messages from `from` up to `to` of the topic's `epoch` are missing.
+    pub fn gap(bytes: impl Into<Box<[u8]>>, epoch: u64, from: u64, to: u64) -> Run {
+        let bytes = bytes.into();
+        let end = u32::try_from(bytes.len()).expect("a gap is named in a few words");
+        Run { missing_to: Some(to), ..Run::new(bytes, [end]).placed(epoch, from) }
+    }
+
+    /// The same, without these messages for these connections; sorted by message.
+    pub fn excluding(mut self, excluded: &[Excluded]) -> Run {
+        debug_assert!(excluded.is_sorted_by_key(|excluded| excluded.message));
+        self.excluded = (!excluded.is_empty()).then(|| excluded.into());
+        self
     }
 
     /// The encoded messages, one after the other.
@@ -34,6 +79,43 @@ impl Run {
     /// Where each message ends, in bytes from the run's start.
     pub fn ends(&self) -> &[u32] {
         &self.ends
+    }
+
+    /// The epoch of the topic its messages are of, and the offset of the first; (0, 0) for a run without places.
+    pub fn place(&self) -> (u64, u64) {
+        (self.epoch, self.first)
+    }
+
+    /// The offset of its last message.
+    pub fn last(&self) -> u64 {
+        (self.first + self.ends.len() as u64).saturating_sub(1)
+    }
+
+    /// Who does not get which of its messages.
+    pub fn excluded(&self) -> &[Excluded] {
+        self.excluded.as_deref().unwrap_or_default()
+    }
+
+    /// Who of `shard` does not get which of its messages: by connection, and each one's by message.
+    pub fn excluded_on(&self, shard: u16) -> Vec<Excluded> {
+        let here = self.excluded().iter().filter(|excluded| excluded.shard == shard);
+        let mut here: Vec<Excluded> = here.copied().collect();
+        here.sort_unstable_by_key(|excluded| (excluded.conn, excluded.message));
+        here
+    }
+
+    /// The parts that somebody gets who does not get `excluded`: where each begins and ends, in bytes from the run's start.
+    pub fn without(&self, excluded: &[Excluded]) -> impl Iterator<Item = (u32, u32)> {
+        let end_of = |message: u32| message.checked_sub(1).map_or(0, |before| self.ends[before as usize]);
+        let excluded = excluded.iter();
+        let excluded = excluded.map(move |excluded| (end_of(excluded.message), end_of(excluded.message + 1)));
+        let end = end_of(self.ends.len() as u32);
+        let mut from = 0;
+        excluded.chain([(end, end)]).filter_map(move |(begins, ends)| {
+            let part = (from, begins);
+            from = ends;
+            (part.0 < part.1).then_some(part)
+        })
     }
 }
 
@@ -58,6 +140,17 @@ impl fmt::Debug for Meter {
 #[derive(Clone)]
 pub struct Bytes(Rc<Body>);
 
+/// [`Bytes`] that this does not keep alive.
+#[derive(Clone, Debug)]
+pub struct WeakBytes(Weak<Body>);
+
+impl WeakBytes {
+    /// The bytes, if anybody still holds them.
+    pub fn upgrade(&self) -> Option<Bytes> {
+        self.0.upgrade().map(Bytes)
+    }
+}
+
 struct Body {
     held: Held,
     meter: Option<Meter>,
@@ -65,7 +158,7 @@ struct Body {
 
 enum Held {
     Own(Box<[u8]>),
-    Run(Arc<Run>),
+    Run(Arc<Run>, u64),
     Lent(Box<dyn Loan>),
     Static(&'static [u8]),
 }
@@ -84,7 +177,17 @@ impl Bytes {
 
     /// A run that other shards may hold too; counted by `meter` while this shard does.
     pub fn run(run: Arc<Run>, meter: &Meter) -> Bytes {
-        Bytes::metered(Held::Run(run), meter)
+        Bytes::run_from(run, u64::MAX, meter)
+    }
+
+    /// The same, heard from `source`, whatever that number means to who made it.
+    pub fn run_from(run: Arc<Run>, source: u64, meter: &Meter) -> Bytes {
+        Bytes::metered(Held::Run(run, source), meter)
+    }
+
+    /// A way back to the bytes as long as somebody else holds them.
+    pub fn downgrade(&self) -> WeakBytes {
+        WeakBytes(Rc::downgrade(&self.0))
     }
 
     /// For drivers: received bytes that stay where they are. The pool they are of is bounded by itself, so no meter
@@ -122,7 +225,7 @@ impl Bytes {
     /// Where each message in them ends; none for bytes that are not a run.
     pub fn ends(&self) -> &[u32] {
         match &self.0.held {
-            Held::Run(run) => run.ends(),
+            Held::Run(run, _) => run.ends(),
             Held::Own(_) | Held::Lent(_) | Held::Static(_) => &[],
         }
     }
@@ -138,7 +241,7 @@ impl Held {
     fn as_slice(&self) -> &[u8] {
         match self {
             Held::Own(bytes) => bytes,
-            Held::Run(run) => run.bytes(),
+            Held::Run(run, _) => run.bytes(),
             Held::Lent(loan) => loan.as_slice(),
             Held::Static(bytes) => bytes,
         }
@@ -216,10 +319,38 @@ impl Segment {
         if ends.is_empty() { usize::from(!self.is_empty()) } else { to - from }
     }
 
+    /// Where the segment's run was heard from, and which places its first message up to its last have; for bytes that say
+    /// what is missing, the places of that. None for bytes that are not a run.
+    pub fn places(&self) -> Option<Places> {
+        let Held::Run(run, source) = &self.bytes.0.held else { return None };
+        let before = run.ends().partition_point(|end| *end <= self.start) as u64;
+        let from = run.first + before;
+        let (to, missing) = match run.missing_to {
+            Some(to) => (to, true),
+            None => ((from + self.messages() as u64).saturating_sub(1), false),
+        };
+        Some(Places { source: *source, epoch: run.epoch, from, to, missing })
+    }
+
     /// Whether the segment is of a run, whose messages a slow subscriber's policy may drop.
     pub fn is_run(&self) -> bool {
         !self.bytes.ends().is_empty()
     }
+}
+
+/// The places of messages in their topic.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Places {
+    /// Where they were heard from: see [`Bytes::run_from`].
+    pub source: u64,
+    /// The topic's epoch.
+    pub epoch: u64,
+    /// The offset of the first.
+    pub from: u64,
+    /// The offset of the last.
+    pub to: u64,
+    /// Whether they are named as missing.
+    pub missing: bool,
 }
 
 /// What one send carries: at least one segment, at most [`CHAIN_SEGMENTS_MAX`].
@@ -259,6 +390,38 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_does_not_get_all_gets_the_others() {
+        let (one, other, next) = (ConnId::new(1, 0), ConnId::new(1, 1), ConnId::new(2, 0));
+        let excluded = |message, shard, conn| Excluded { message, shard, conn };
+        let all = [
+            excluded(0, 0, next),
+            excluded(1, 0, one),
+            excluded(1, 1, one),
+            excluded(2, 0, other),
+            excluded(3, 0, one),
+            excluded(4, 0, next),
+        ];
+        let run = Run::new(*b"aabbbcdde", [2, 5, 6, 8, 9]).excluding(&all);
+        let check = |shard, conn, expect: &[&[u8]]| {
+            let here = run.excluded_on(shard);
+            let parts = run.without(Excluded::of(conn, &here));
+            let parts: Vec<_> =
+                parts.map(|(from, upto)| &run.bytes()[from as usize..upto as usize]).collect();
+            assert_eq!(parts, expect, "{conn:?} on {shard}");
+        };
+        check(0, one, &[b"aa", b"c", b"e"]);
+        check(0, other, &[b"aabbb", b"dde"]);
+        check(0, next, &[b"bbbcdd"]);
+        check(1, one, &[b"aa", b"cdde"]);
+        check(1, next, &[b"aabbbcdde"]);
+        check(0, ConnId::new(0, 0), &[b"aabbbcdde"]);
+        check(0, ConnId::new(3, 0), &[b"aabbbcdde"]);
+        assert!(run.excluded_on(2).is_empty());
+        let only = Run::new(*b"a", [1]).excluding(&[excluded(0, 0, one)]);
+        assert_eq!(only.without(&only.excluded_on(0)).count(), 0);
+    }
 
     fn three_messages(meter: &Meter) -> Segment {
         Segment::whole(Bytes::run(Arc::new(Run::new(*b"aabbbc", [2, 5, 6])), meter))

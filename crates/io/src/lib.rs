@@ -11,7 +11,7 @@ mod lease;
 mod remote;
 mod time;
 
-pub use bytes::{Bytes, Chain, Loan, Meter, Run, Segment};
+pub use bytes::{Bytes, Chain, Excluded, Loan, Meter, Places, Run, Segment, WeakBytes};
 pub use driver::{Bell, Counters, Driver, Event, Inbound, SendFault};
 pub use id::{ConnId, ListenerId};
 pub use lease::Lease;

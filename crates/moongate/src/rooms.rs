@@ -4,17 +4,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moongate_hub::{OutboxLimits, OutboxPolicy};
+use moongate_hub::{HistoryLimits, OutboxLimits, OutboxPolicy};
 use moongate_sys::{Choice, EpollConfig, SocketOptions, TokioUringConfig, UringConfig};
 use moongate_wire::decide::Policy;
+use moongate_wire::protocol::{Subprotocol, WAMP_ALIAS};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::HeadLimits;
 
 use crate::plan::Plan;
 use crate::settings::{self, Anonymous, Secret, Settings};
 
-/// The page, which is all that a browser loads.
+/// The page, which loads nothing but the script.
 const PAGE: &[u8] = include_bytes!("../page/index.html");
+
+/// The client, which the page uses and others may.
+const SCRIPT: &[u8] = include_bytes!("../../../clients/js/moongate.js");
 
 /// How long a POST waits for its topic's home to order the message; then it is answered 503.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -81,11 +85,15 @@ pub(crate) fn gate(
         upstreams,
         tunnel_buffer_bytes_max: narrow(settings.tunnel_buffer_bytes_max),
         page: PAGE,
+        script: SCRIPT,
         connections_max: plan.connections_max,
         head_timeout: settings.head_timeout,
         body_timeout: settings.head_timeout,
         order_timeout: ORDER_TIMEOUT,
         publish_window_bytes: narrow(settings.publish_window_bytes),
+        subscription_topics_max: settings.subscription_topics_max,
+        requests_in_flight_max: settings.requests_in_flight_max,
+        wamp_realm: settings.wamp_realm.clone(),
         memory_bytes_max: plan.memory_bytes_max,
         ping_interval: settings.ping_interval,
         pong_timeout: settings.pong_timeout,
@@ -95,6 +103,11 @@ pub(crate) fn gate(
         hub: moongate_hub::Config {
             topics_max: plan.topics_max,
             topic_linger: settings.topic_linger,
+            history: HistoryLimits {
+                messages_max: settings.history_messages as usize,
+                bytes_max: settings.history_bytes,
+                ttl: settings.history_ttl,
+            },
             outbox: OutboxLimits {
                 outbox_bytes_max: narrow(settings.outbox_bytes_max),
                 policy: match settings.outbox_policy {
@@ -115,12 +128,22 @@ fn policy(settings: &Settings, routes: &Arc<Routes>) -> Policy {
         routes: Arc::clone(routes),
         may_publish: settings.anonymous() == Anonymous::Publish,
         origins: settings.origins.clone(),
-        subprotocols: &[],
+        subprotocols: subprotocols(settings),
         head,
         message_bytes_max: settings.message_bytes_max,
         deflate: settings.deflate,
         deflate_bytes_min: settings.deflate_min_bytes,
     }
+}
+
+/// The subprotocols that are enabled, by all names that they may have.
+fn subprotocols(settings: &Settings) -> Vec<Subprotocol> {
+    let mut subprotocols = settings.subprotocols.clone();
+    let has_wamp = subprotocols.iter().any(|enabled| enabled.protocol == WAMP_ALIAS.protocol);
+    if settings.wamp_alias && has_wamp {
+        subprotocols.push(WAMP_ALIAS);
+    }
+    subprotocols
 }
 
 /// For the control thread.

@@ -22,6 +22,7 @@ The settings are right. These are the routes, of which the first that matches de
   /healthz   health
   /readyz    ready
   /topics/*  topics
+  /connect   connect
   /echo      echo
   /          page
 ";

@@ -1,11 +1,17 @@
 //! Who said what, who heard what, and whether the two agree.
 //!
 //! The oracle knows nothing of shards. It holds what was said against what each subscriber heard: nothing twice, nothing
-//! that was not said, every message whole; one order that fits all subscribers of a topic, all places that event streams
-//! show and all places that answers to POSTs name; nothing left out within what an unbroken subscriber heard; and
-//! nothing missed that was said after a subscriber had seen its 101.
+//! that was not said, every message whole; one order that fits all subscribers of a topic, all places that subscribers
+//! are shown and all places that answers name; nothing left out within what an unbroken subscriber heard; and nothing
+//! missed that was said after a subscriber had seen its 101, or the answer to its subscribe. Who comes back goes on with
+//! a stay, its own or somebody else's: across all cuts it hears one unbroken sequence, or is told exactly what is missing
+//! of it. What a publisher is not to hear itself, it does not hear, and everybody else does.
 
+mod judge;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use moongate_io::Time;
 use moongate_wire::Kind;
@@ -19,12 +25,59 @@ pub type MessageId = usize;
 /// One stay of a subscriber in a topic: its index.
 pub type SessionId = usize;
 
+/// Somebody with a connection: the number of its wire.
+pub type PersonId = usize;
+
+/// How a subscriber is shown messages.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// In frames of their own.
+    Frames,
+    /// In events, where every end of a line is LF.
+    Events,
+    /// As what they were said as.
+    Told,
+}
+
+impl Shown {
+    fn show(self, message: &Message) -> (Kind, Cow<'_, [u8]>) {
+        let payload = Cow::Borrowed(&message.payload[..]);
+        match (self, message.kind) {
+            (Shown::Told, kind) => (kind, payload),
+            (_, Kind::Binary) => (Kind::Binary, payload),
+            (Shown::Frames, Kind::Text | Kind::Json) => (Kind::Text, payload),
+            (Shown::Events, Kind::Text | Kind::Json) => (Kind::Text, Cow::Owned(lines(&payload))),
+        }
+    }
+}
+
+/// What somebody is about to say.
+#[derive(Copy, Clone, Debug)]
+pub struct Saying<'a> {
+    /// Where.
+    pub topic: &'a str,
+    /// As what.
+    pub kind: Kind,
+    /// What stands before the number that names it: no digits.
+    pub before: &'a [u8],
+    /// What stands behind it.
+    pub after: &'a [u8],
+    /// Who it is that says it, if what it says to a topic must keep its order.
+    pub by: Option<PersonId>,
+    /// Whether it does not hear it itself.
+    pub excluded: bool,
+}
+
 struct Message {
     topic: String,
     kind: Kind,
     payload: Vec<u8>,
     said_at: Time,
     place: Option<Place>,
+    /// What a protocol calls it that does not name places in its answers.
+    publication: Option<u64>,
+    by: Option<PersonId>,
+    excluded: bool,
     /// Whether somebody heard it or an answer confirmed it.
     ordered: bool,
     /// Whether it must have been ordered, because whoever said it went on undisturbed.
@@ -37,7 +90,21 @@ struct Session {
     heard: Vec<MessageId>,
     seen: BTreeSet<MessageId>,
     last_place: Option<Place>,
+    /// Places it was told that it does not get: an epoch, the first offset and the last.
+    missing: Vec<(u64, u64, u64)>,
+    /// The gaps among them, and when it was told.
+    gaps: Vec<((u64, u64, u64), Time)>,
+    /// The epoch that it was told it is in now, and when: it knows that it gets nothing of others since its own.
+    lost: Option<(u64, Time)>,
+    /// Before which of `heard` it was told of a gap, or came back without being told of any, and when.
+    breaks: BTreeMap<usize, Time>,
     ended: bool,
+    /// Whether it is told of no gaps, and may be left out of messages.
+    silent: bool,
+    /// Whose it was, the last one now.
+    people: Vec<PersonId>,
+    /// Until when messages were said that it may hear again, though their publisher is left out.
+    again_until: Option<Time>,
 }
 
 /// What was said and heard in a world.
@@ -46,9 +113,25 @@ pub struct Oracle {
     messages: Vec<Message>,
     sessions: Vec<Session>,
     places: BTreeMap<(String, Place), MessageId>,
+    publications: BTreeMap<u64, MessageId>,
     faults: Vec<String>,
+    /// Stays that are over and may go on, by topic and whether they are told of no gaps.
+    away: BTreeMap<(String, bool), Vec<SessionId>>,
+    resumed: usize,
+    gaps: usize,
+    answered: usize,
+    keeps: Option<Keeps>,
     /// Tunnels whose upstream has said its 101.
     switched: BTreeSet<u32>,
+}
+
+/// What every topic keeps for who comes back, at least.
+#[derive(Copy, Clone, Debug)]
+pub struct Keeps {
+    /// How many messages.
+    pub messages: u64,
+    /// For how long.
+    pub ttl: Duration,
 }
 
 /// How much a run may be asked to prove.
@@ -60,7 +143,25 @@ pub struct Promise {
     pub settled: bool,
 }
 
+/// How much happened in a world of what can happen to conversations.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug)]
+pub struct Talk {
+    /// How often a stay that was over went on.
+    pub resumed: usize,
+    /// Gaps that subscribers were told of.
+    pub gaps: usize,
+    /// Publishes that were answered.
+    pub answered: usize,
+    /// Messages that their publisher did not hear though it stayed in their topic.
+    pub excluded: usize,
+}
+
 impl Oracle {
+    /// One that knows what topics keep, if that can be known.
+    pub fn new(keeps: Option<Keeps>) -> Oracle {
+        Oracle { keeps, ..Oracle::default() }
+    }
+
     /// Notes that the upstream of this tunnel says its 101.
     pub fn switches(&mut self, tunnel: u32) {
         self.switched.insert(tunnel);
@@ -73,15 +174,23 @@ impl Oracle {
 
     /// Notes that somebody is about to say a message of at least `padding` bytes. Its payload names it.
     pub fn says(&mut self, topic: &str, kind: Kind, padding: &[u8], now: Time) -> (MessageId, Vec<u8>) {
+        self.say(Saying { topic, kind, before: b"", after: padding, by: None, excluded: false }, now)
+    }
+
+    /// Notes that somebody is about to say something. Its payload names it.
+    pub fn say(&mut self, saying: Saying<'_>, now: Time) -> (MessageId, Vec<u8>) {
+        let Saying { topic, kind, before, after, by, excluded } = saying;
         let id = self.messages.len();
-        let mut payload = format!("{id}|").into_bytes();
-        payload.extend_from_slice(padding);
+        let payload = [before, format!("{id}|").as_bytes(), after].concat();
         self.messages.push(Message {
             topic: topic.to_owned(),
             kind,
             payload: payload.clone(),
             said_at: now,
             place: None,
+            publication: None,
+            by,
+            excluded,
             ordered: false,
             certain: false,
         });
@@ -95,8 +204,16 @@ impl Oracle {
 
     /// Notes that an answer named the place of a message.
     pub fn placed(&mut self, id: MessageId, place: Place) {
+        self.answered += 1;
         self.messages[id].ordered = true;
         self.place(id, place);
+    }
+
+    /// Notes that an answer called a message so.
+    pub fn published(&mut self, id: MessageId, publication: u64) {
+        self.answered += 1;
+        self.messages[id].ordered = true;
+        self.call(id, publication);
     }
 
     /// A subscriber has seen its 101 or 200.
@@ -107,54 +224,153 @@ impl Oracle {
             heard: Vec::new(),
             seen: BTreeSet::new(),
             last_place: None,
+            missing: Vec::new(),
+            gaps: Vec::new(),
+            lost: None,
+            breaks: BTreeMap::new(),
             ended: false,
+            silent: false,
+            people: Vec::new(),
+            again_until: None,
         });
         self.sessions.len() - 1
     }
 
-    /// A subscriber has heard a message, in the form of a frame or of an event.
-    pub fn hears(&mut self, session: SessionId, kind: Kind, payload: &[u8], place: Option<Place>) {
+    /// The same, of somebody who is told of no gaps, and may be left out of what it says itself; of what was said before
+    /// it joined, it may hear that if it hears things `again`.
+    pub fn joins_silently(&mut self, topic: &str, who: PersonId, again: bool, now: Time) -> SessionId {
+        let session = self.joins(topic, now);
+        let entry = &mut self.sessions[session];
+        entry.silent = true;
+        entry.people.push(who);
+        entry.again_until = again.then_some(now);
+        session
+    }
+
+    /// A subscriber has heard a message, shown in one way or another, perhaps with its place.
+    pub fn hears(
+        &mut self,
+        session: SessionId,
+        shown: Shown,
+        kind: Kind,
+        payload: &[u8],
+        place: Option<Place>,
+    ) {
         let Some(id) = named_by(payload).filter(|id| *id < self.messages.len()) else {
-            return self.fault(format!("session {session} heard what nobody said: {}", shown(payload)));
+            return self.fault(format!("session {session} heard what nobody said: {}", excerpt(payload)));
         };
         let message = &self.messages[id];
-        // An event stream shows every end of a line as LF.
-        let same = if place.is_some() && kind == Kind::Text {
-            lines(&message.payload) == payload
-        } else {
-            message.payload == payload
-        };
-        if !same || message.kind != kind {
-            return self.fault(format!("session {session} heard message {id} as {}", shown(payload)));
+        if shown.show(message) != (kind, Cow::Borrowed(payload)) {
+            return self
+                .fault(format!("session {session} heard message {id} as {kind:?} {}", excerpt(payload)));
         }
         let entry = &mut self.sessions[session];
-        if message.topic != entry.topic {
-            let (said, heard) = (message.topic.clone(), entry.topic.clone());
-            return self.fault(format!("session {session} heard message {id} of {said} in {heard}"));
+        let wrong = if message.topic != entry.topic {
+            Some(format!("message {id} of {} in {}", message.topic, entry.topic))
+        } else if !entry.seen.insert(id) {
+            Some(format!("message {id} twice"))
+        } else if entry.ended {
+            Some(format!("message {id} after its end"))
+        } else if entry.is_left_out_of(message) {
+            Some(format!("message {id}, which it said itself and was to be left out of"))
+        } else {
+            None
+        };
+        if let Some(wrong) = wrong {
+            return self.fault(format!("session {session} heard {wrong}"));
         }
-        if !entry.seen.insert(id) {
-            return self.fault(format!("session {session} heard message {id} twice"));
-        }
-        let ended = entry.ended;
         entry.heard.push(id);
-        let last = place.and_then(|place| entry.last_place.replace(place));
+        let (silent, last) = (entry.silent, place.and_then(|place| entry.last_place.replace(place)));
         self.messages[id].ordered = true;
-        if ended {
-            self.fault(format!("session {session} heard message {id} after its end"));
-        }
         if let Some(place) = place {
-            if let Some(last) = last
-                && (last.0 != place.0 || last.1 >= place.1)
-            {
+            let follows = |last: Place| {
+                place == (last.0, last.1 + 1) || silent && (place.0 != last.0 || place.1 > last.1)
+            };
+            if let Some(last) = last.filter(|last| !follows(*last)) {
                 self.fault(format!("session {session} heard {place:?} after {last:?}"));
             }
             self.place(id, place);
         }
     }
 
+    /// A subscriber was shown what a message is called, beside its payload.
+    pub fn hears_called(&mut self, payload: &[u8], publication: u64) {
+        if let Some(id) = named_by(payload).filter(|id| *id < self.messages.len()) {
+            self.call(id, publication);
+        }
+    }
+
+    /// A subscriber has been named the place before what it will hear.
+    pub fn begins(&mut self, session: SessionId, place: Place) {
+        if let Some(last) = self.sessions[session].last_place.replace(place) {
+            self.fault(format!("session {session} was told to begin after {place:?}, being at {last:?}"));
+        }
+    }
+
+    /// A subscriber has been named messages that it is not shown: J4.
+    pub fn misses(
+        &mut self,
+        session: SessionId,
+        (epoch, from, to): (u64, u64, u64),
+        previous: Option<u64>,
+        now: Time,
+    ) {
+        self.gaps += 1;
+        let entry = &mut self.sessions[session];
+        entry.breaks.insert(entry.heard.len(), now);
+        entry.missing.push((epoch, from, to));
+        entry.gaps.push(((epoch, from, to), now));
+        let last = entry.last_place.replace((epoch, to));
+        let right = match (last, previous) {
+            (Some(last), None) => from == last.1 + 1 && last.0 == epoch && from <= to,
+            (Some(last), Some(previous)) => {
+                entry.missing.push((last.0, last.1 + 1, u64::MAX));
+                entry.lost = Some((epoch, now));
+                from == 1 && last.0 == previous && previous != epoch
+            }
+            (None, previous) => previous.is_none(),
+        };
+        if !right {
+            self.fault(format!(
+                "session {session} at {last:?} was told of a gap in {epoch:x} from {from} to {to}, after {previous:?}"
+            ));
+        }
+    }
+
+    /// Where a stay is: the place of what it last heard or was told of.
+    pub fn last_place(&self, session: SessionId) -> Option<Place> {
+        self.sessions[session].last_place
+    }
+
+    /// A stay in `topic` that is over, and behind which message it goes on.
+    pub fn comes_back(&mut self, topic: &str, silent: bool) -> Option<(SessionId, Place)> {
+        let session = self.away.get_mut(&(topic.to_owned(), silent))?.pop()?;
+        Some((session, self.sessions[session].last_place?))
+    }
+
+    /// Somebody has seen the answer with which its stay goes on.
+    pub fn resumes(&mut self, session: SessionId) {
+        self.resumed += 1;
+        self.sessions[session].ended = false;
+    }
+
+    /// The same, of one that is told of no gaps: what was said before may be missing.
+    pub fn resumes_silently(&mut self, session: SessionId, who: PersonId, now: Time) {
+        self.resumes(session);
+        let entry = &mut self.sessions[session];
+        entry.joined_at = now;
+        entry.again_until = Some(now);
+        entry.breaks.insert(entry.heard.len(), now);
+        entry.people.push(who);
+    }
+
     /// A subscriber's stay is over.
     pub fn leaves(&mut self, session: SessionId) {
-        self.sessions[session].ended = true;
+        let entry = &mut self.sessions[session];
+        entry.ended = true;
+        if entry.last_place.is_some() {
+            self.away.entry((entry.topic.clone(), entry.silent)).or_default().push(session);
+        }
     }
 
     /// Something is wrong that somebody else noticed.
@@ -168,17 +384,10 @@ impl Oracle {
         (self.messages.len(), heard, self.sessions.len())
     }
 
-    /// Judges: everything that is wrong, the first that was noticed first.
-    pub fn judge(&self, promise: Promise) -> Vec<String> {
-        let mut faults = self.faults.clone();
-        if promise.unbroken {
-            self.judge_gaps(&mut faults);
-        }
-        if promise.unbroken && promise.settled {
-            self.judge_missed(&mut faults);
-        }
-        self.judge_order(&mut faults);
-        faults
+    /// How much happened of what can happen to conversations.
+    pub fn talk(&self) -> Talk {
+        let Oracle { resumed, gaps, answered, .. } = *self;
+        Talk { resumed, gaps, answered, excluded: self.left_out() }
     }
 
     fn place(&mut self, id: MessageId, place: Place) {
@@ -200,94 +409,42 @@ impl Oracle {
         }
     }
 
-    /// In what unbroken subscribers heard, a message has one successor and one predecessor, and the same for all.
-    fn judge_gaps(&self, faults: &mut Vec<String>) {
-        let mut after: BTreeMap<MessageId, MessageId> = BTreeMap::new();
-        let mut before: BTreeMap<MessageId, MessageId> = BTreeMap::new();
-        for (index, session) in self.sessions.iter().enumerate() {
-            for pair in session.heard.windows(2) {
-                let [one, two] = [pair[0], pair[1]];
-                if let Some(other) = after.insert(one, two).filter(|other| *other != two) {
-                    faults.push(format!(
-                        "after message {one} session {index} heard {two}, somebody else heard {other}"
-                    ));
-                }
-                if let Some(other) = before.insert(two, one).filter(|other| *other != one) {
-                    faults.push(format!(
-                        "before message {two} session {index} heard {one}, somebody else heard {other}"
-                    ));
-                }
-                let places = (self.messages[one].place, self.messages[two].place);
-                if let (Some(first), Some(second)) = places
-                    && second != (first.0, first.1 + 1)
-                {
-                    faults.push(format!("session {index} heard {second:?} right after {first:?}"));
-                }
-            }
+    fn call(&mut self, id: MessageId, publication: u64) {
+        let named = *self.messages[id].publication.get_or_insert(publication);
+        let other = *self.publications.entry(publication).or_insert(id);
+        if (named, other) != (publication, id) {
+            self.fault(format!("message {id} is called {publication}, as is {other}, and {named}"));
         }
     }
+}
 
-    /// Whoever stayed has heard all that was said after it had joined.
-    fn judge_missed(&self, faults: &mut Vec<String>) {
-        for (index, session) in self.sessions.iter().enumerate().filter(|(_, session)| !session.ended) {
-            let missed = self.messages.iter().enumerate().find(|(id, message)| {
-                message.topic == session.topic
-                    && (message.ordered || message.certain)
-                    && message.said_at >= session.joined_at
-                    && !session.seen.contains(id)
-            });
-            if let Some((id, _)) = missed {
-                let (joined, said) = (session.joined_at, self.messages[id].said_at);
-                let last = session.heard.last();
-                faults.push(format!(
-                    "session {index}, which joined {} at {joined:?}, never heard message {id} of {said:?}, last {last:?}",
-                    session.topic,
-                ));
-            }
+impl Session {
+    /// Whether it knows that it does not get `message`; with gaps it may be any whose place nobody knows.
+    fn was_told(&self, message: &Message) -> bool {
+        let Some((epoch, offset)) = message.place else { return !self.missing.is_empty() };
+        if self.lost.is_some_and(|(now, at)| epoch != now && message.said_at <= at) {
+            return true;
         }
+        self.missing.iter().any(|(of, from, to)| *of == epoch && (*from..=*to).contains(&offset))
     }
 
-    /// There is one order that fits what everybody heard and every place that is known: a graph without a cycle.
-    fn judge_order(&self, faults: &mut Vec<String>) {
-        let mut next: BTreeMap<MessageId, BTreeSet<MessageId>> = BTreeMap::new();
-        for session in &self.sessions {
-            for pair in session.heard.windows(2) {
-                next.entry(pair[0]).or_default().insert(pair[1]);
-            }
-        }
-        let known: Vec<_> = self.places.iter().collect();
-        for pair in known.windows(2) {
-            let (((topic, one), from), ((other, two), to)) = (pair[0], pair[1]);
-            if topic == other && one.0 == two.0 {
-                next.entry(*from).or_default().insert(*to);
-            }
-        }
-        let mut waits_for = vec![0_usize; self.messages.len()];
-        for to in next.values().flatten() {
-            waits_for[*to] += 1;
-        }
-        let mut ready: Vec<MessageId> = (0..waits_for.len()).filter(|id| waits_for[*id] == 0).collect();
-        let mut sorted = 0;
-        while let Some(id) = ready.pop() {
-            sorted += 1;
-            for to in next.get(&id).into_iter().flatten() {
-                waits_for[*to] -= 1;
-                if waits_for[*to] == 0 {
-                    ready.push(*to);
-                }
-            }
-        }
-        if sorted < waits_for.len() {
-            let stuck: Vec<_> = (0..waits_for.len()).filter(|id| waits_for[*id] > 0).take(8).collect();
-            faults.push(format!("no order fits what was heard, among others of messages {stuck:?}"));
-        }
+    /// Whether whose it is now must not hear `message`, having said it.
+    fn is_left_out_of(&self, message: &Message) -> bool {
+        let again = self.again_until.is_some_and(|until| message.said_at <= until);
+        message.excluded && !again && message.by.is_some() && message.by == self.people.last().copied()
+    }
+
+    /// Whether somebody whose it was need not hear `message`, having said it.
+    fn may_lack(&self, message: &Message) -> bool {
+        message.excluded && message.by.is_some_and(|by| self.people.contains(&by))
     }
 }
 
 /// The message that a payload names.
 fn named_by(payload: &[u8]) -> Option<MessageId> {
-    let end = payload.iter().position(|byte| *byte == b'|')?;
-    str::from_utf8(&payload[..end]).ok()?.parse().ok()
+    let begin = payload.iter().position(u8::is_ascii_digit)?;
+    let end = begin + payload[begin..].iter().position(|byte| *byte == b'|')?;
+    str::from_utf8(&payload[begin..end]).ok()?.parse().ok()
 }
 
 /// A payload with every end of a line as LF.
@@ -306,11 +463,10 @@ fn lines(payload: &[u8]) -> Vec<u8> {
     lines
 }
 
-fn shown(payload: &[u8]) -> String {
-    let cut = &payload[..payload.len().min(40)];
+fn excerpt(payload: &[u8]) -> String {
+    let cut = &payload[..payload.len().min(60)];
     format!("{} bytes: {}", payload.len(), cut.escape_ascii())
 }
 
 #[cfg(test)]
-#[path = "oracle_tests.rs"]
 mod tests;

@@ -4,6 +4,8 @@
 //! whatever is next. A world lives in four stages: clients do what they are here for; everybody calms down and what was
 //! said must have arrived; the control thread lets the gateway drain; and everything must have come home.
 
+mod control;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -11,17 +13,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_gate::Shard;
-use moongate_hub::{
-    Ask, Bell, ControlPort, Full, HashKey, Kind, Mesh, Patience, Publish, Sample, Snapshot, Tell, Token,
-};
+use moongate_hub::{Ask, Bell, HashKey, Mesh, Sample};
 use moongate_io::Time;
 
-use crate::client::{Caller, Client, Hands, Poster, Socket, Stream, Upstream, rude, rude_squeezed};
+use crate::client::{Caller, Client, Hands, Poster, Socket, Stream, Talker, Upstream, rude, rude_squeezed};
 use crate::driver::{SimBell, SimDriver};
 use crate::net::{Due, Net, Peer, Server, WireId};
-use crate::oracle::{MessageId, Oracle, Promise};
+use crate::oracle::{Oracle, Promise, Talk};
 use crate::rng::Rng;
 use crate::scenario::{ClientPlan, Pace, Plan, Role};
+use control::Control;
 
 /// How long clients have for what they are here for.
 const ACTIVITY: Duration = Duration::from_secs(60);
@@ -43,6 +44,8 @@ pub struct Outcome {
     pub heard: usize,
     /// Stays of subscribers.
     pub stays: usize,
+    /// How much happened of what can happen to conversations.
+    pub talk: Talk,
     /// Messages that policies dropped or cuts left out.
     pub dropped: u64,
     /// Messages that waited for their place because a subscriber had fallen behind.
@@ -91,18 +94,6 @@ struct World {
     harsh: bool,
 }
 
-/// The control thread.
-struct Control {
-    port: ControlPort,
-    to_ask: Vec<(usize, Ask)>,
-    /// Since the last look at whether the shards sleep.
-    has_asked: bool,
-    said: BTreeMap<u64, MessageId>,
-    may_reject: bool,
-    snapshots: Vec<Snapshot>,
-    drained: Vec<bool>,
-}
-
 /// Runs the world of `plan` from its beginning to its end. `Err`: everything that was wrong.
 pub fn run(plan: Plan) -> Result<Outcome, Vec<String>> {
     let mut world = World::new(plan);
@@ -118,10 +109,11 @@ pub fn run(plan: Plan) -> Result<Outcome, Vec<String>> {
     world.stop()?;
     world.check_home()?;
     let (said, heard, stays) = world.oracle.tally();
+    let talk = world.oracle.talk();
     let net = world.net.borrow();
     let took = net.now.since(Time::ZERO);
     let (trace, ticks) = (net.trace.hash(), world.ticks);
-    Ok(Outcome { trace, said, heard, stays, dropped, deferred, waited, ticks, took })
+    Ok(Outcome { trace, said, heard, stays, talk, dropped, deferred, waited, ticks, took })
 }
 
 impl World {
@@ -152,6 +144,7 @@ impl World {
             drained: vec![false; plan.shards],
         };
         let harsh = !plan.is_calm();
+        let keeps = plan.keeps();
         let spins = vec![0; plan.shards];
         World {
             plan,
@@ -162,7 +155,7 @@ impl World {
             ticks: 0,
             control,
             seats: BTreeMap::new(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(keeps),
             harsh,
         }
     }
@@ -294,7 +287,9 @@ impl World {
 
     /// Once nobody is left and topics have been forgotten, the gateway's own figures say that it holds nothing.
     fn check_figures(&mut self) -> Result<(), Vec<String>> {
-        let until = self.now() + self.plan.gate.hub.topic_linger * 2 + Duration::from_secs(1);
+        // A topic is remembered while it keeps anything.
+        let hub = &self.plan.gate.hub;
+        let until = self.now() + hub.history.ttl + hub.topic_linger * 2 + Duration::from_secs(1);
         self.run_until(until)?;
         self.take_snapshots()?;
         let (packed, whole) = (
@@ -450,6 +445,7 @@ impl World {
         let client: Box<dyn Client> = match &plan.role {
             Role::Socket(plan) => Box::new(Socket::new(plan.clone())),
             Role::Stream(plan) => Box::new(Stream::new(plan.clone())),
+            Role::Talker(plan) => Box::new(Talker::new(plan.clone())),
             Role::Poster(plan) => Box::new(Poster::new(plan.clone())),
             Role::Rude(topic) => {
                 let message_bytes_max = self.plan.gate.policy.message_bytes_max;
@@ -550,61 +546,6 @@ impl World {
             }
             self.with(wire, |client, hands| client.end(end, hands));
             self.leave_if_over(wire);
-        }
-    }
-
-    // The control thread.
-
-    fn control_says(&mut self) {
-        let topic = self.plan.topics[self.rng.below(self.plan.topics.len())].clone();
-        let now = self.now();
-        let (message, payload) = self.oracle.says(&topic, moongate_wire::Kind::Text, b"control", now);
-        if self.plan.is_calm() {
-            self.oracle.must_be_ordered(message);
-        }
-        let name = self.control.port.name(&topic);
-        let token = Token(message as u64);
-        self.control.said.insert(token.0, message);
-        let patience = Patience::Leaves;
-        let publish =
-            Publish { name: name.clone(), kind: Kind::Text, payload: payload.into(), token, patience };
-        self.control.to_ask.push((name.home(self.plan.shards), Ask::Publish(publish)));
-    }
-}
-
-impl Control {
-    fn ask(&mut self) {
-        self.has_asked |= !self.to_ask.is_empty();
-        for (shard, ask) in std::mem::take(&mut self.to_ask) {
-            // What finds its lane full waits, and what comes behind it for the same shard too.
-            if self.to_ask.iter().any(|(other, _)| *other == shard) {
-                self.to_ask.push((shard, ask));
-            } else if let Err(Full(ask)) = self.port.ask(shard, ask) {
-                self.to_ask.push((shard, ask));
-            }
-        }
-    }
-
-    fn listen(&mut self, oracle: &mut Oracle) {
-        while let Some((shard, tell)) = self.port.next_tell() {
-            match tell {
-                Tell::Ordered(ordered) => match self.said.remove(&ordered.token.0) {
-                    Some(message) => oracle.placed(message, (ordered.epoch, ordered.offset)),
-                    None => oracle.fault(format!("token {:?} was answered twice", ordered.token)),
-                },
-                Tell::Snapshot(snapshot) => self.snapshots.push(*snapshot),
-                Tell::Announced { .. } => {}
-                Tell::Drained => {
-                    if std::mem::replace(&mut self.drained[shard], true) {
-                        oracle.fault(format!("shard {shard} drained twice"));
-                    }
-                }
-                // Its topic's home may keep as many topics as it can.
-                Tell::Rejected { token, .. } if self.may_reject => {
-                    self.said.remove(&token.0);
-                }
-                other => oracle.fault(format!("shard {shard} told the control thread {other:?}")),
-            }
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use moongate_sim::client::{Leave, Offer, Place, SocketPlan};
+use moongate_sim::client::{Leave, Offer, Place, SocketPlan, TalkerPlan, Tongue};
 use moongate_sim::scenario::{ClientPlan, Pace, Role, SCENARIOS};
 use moongate_sim::tamper::{Deed, Tamper};
 use moongate_sim::{Plan, run_plan};
@@ -28,7 +28,13 @@ fn world(seed: u64, tamper: Option<Tamper>) -> Plan {
             tamper,
         })
     };
-    let client = |at, role| ClientPlan {
+    plan.clients = vec![client(0, socket(0, tamper)), client(1, socket(20, None))];
+    plan.control_messages = 0;
+    plan
+}
+
+fn client(at: u64, role: Role) -> ClientPlan {
+    ClientPlan {
         at: Duration::from_secs(at),
         shard: 0,
         role,
@@ -36,9 +42,32 @@ fn world(seed: u64, tamper: Option<Tamper>) -> Plan {
         window: 1 << 20,
         delay: (0, 2),
         breaks: None,
+    }
+}
+
+/// The same with two who have a conversation, the first of whom only listens to what it came in by.
+fn talks(seed: u64, tamper: Option<Tamper>) -> Plan {
+    let mut plan = world(seed, None);
+    plan.gate.policy.message_bytes_max = 4000;
+    plan.gate.subscription_topics_max = 10;
+    plan.topics = vec![String::from("t0")];
+    let talker = |turns, tamper| {
+        Role::Talker(TalkerPlan {
+            tongue: Tongue::V1,
+            enters: Some(String::from("t0")),
+            topics: plan.topics.clone(),
+            topics_max: 10,
+            turns,
+            burst: 3,
+            pause: (0, 30),
+            bytes_max: 16,
+            leave: Leave::Stays,
+            abrupt: false,
+            linger: (0, 0),
+            tamper,
+        })
     };
-    plan.clients = vec![client(0, socket(0, tamper)), client(1, socket(20, None))];
-    plan.control_messages = 0;
+    plan.clients = vec![client(0, talker(0, tamper)), client(1, talker(40, None))];
     plan
 }
 
@@ -47,6 +76,29 @@ fn an_untouched_world_is_right() {
     for seed in 0..5 {
         let outcome = run_plan(world(seed, None)).expect("nobody touched it");
         assert_eq!((outcome.said, outcome.heard), (20, 40));
+    }
+}
+
+#[test]
+fn an_untouched_conversation_is_right() {
+    for seed in 0..5 {
+        let outcome = run_plan(talks(seed, None)).expect("nobody touched it");
+        assert!(outcome.said > 30 && outcome.talk.answered > 10, "{outcome:?}");
+    }
+}
+
+/// In a conversation every place is named, so that nothing else is needed to notice.
+#[test]
+fn what_is_done_to_a_conversation_is_noticed() {
+    for (deed, expect) in [(Deed::Lose, "after ("), (Deed::Double, "twice"), (Deed::Swap, "after (")] {
+        for seed in 0..5 {
+            // The first is the answer to its subscribe.
+            for after in [1, 7, 18] {
+                let report =
+                    run_plan(talks(seed, Some(Tamper::new(deed, after)))).expect_err("it is noticed");
+                assert!(report.contains(expect), "{deed:?}: {report}");
+            }
+        }
     }
 }
 

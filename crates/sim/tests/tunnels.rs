@@ -1,27 +1,12 @@
 //! Worlds with upstreams: slow, dying, late, talking nonsense, answering in every framing (docs/protocol.md H1 to H6,
-//! H8, H10 to H14, H16, H17). And proof that what the ends look for would be seen.
+//! H8, H10 to H14, H16, H17), each manner by itself; in the worlds of `seeds` they meet. And proof that what the ends look
+//! for would be seen.
 
 use std::time::Duration;
 
 use moongate_sim::client::{Manner, TunnelPlan, Way};
 use moongate_sim::scenario::{ClientPlan, Pace, Role, SCENARIOS};
-use moongate_sim::{Plan, run_plan, run_seed};
-
-/// How many seeds of every scenario with tunnels the tests run.
-const ROUNDS: u64 = 12;
-
-#[test]
-fn tunnels_go_well_in_every_world() {
-    let with_tunnels =
-        SCENARIOS.iter().enumerate().filter(|(_, scenario)| scenario.name.starts_with("tunnels"));
-    for (index, _) in with_tunnels {
-        for round in 0..ROUNDS {
-            if let Err(report) = run_seed(index as u64 + round * SCENARIOS.len() as u64) {
-                panic!("{report}");
-            }
-        }
-    }
-}
+use moongate_sim::{Plan, run_plan};
 
 /// A calm world with nobody in it but those who ask for tunnels as these plans say.
 fn world(seed: u64, tunnels: &[TunnelPlan]) -> Plan {
@@ -60,6 +45,15 @@ fn each_manner_is_met() {
     for way in [Way::Refused, Way::Silent, Way::Missing] {
         let plan = TunnelPlan { way, ..tunnel(1, Manner::Switches, true) };
         run_plan(world(1, &[plan])).unwrap_or_else(|report| panic!("{report}"));
+    }
+}
+
+/// H17: what neither end would end lives as long as its route says, and no longer.
+#[test]
+fn h17_a_lifetime_ends_what_would_not_end() {
+    for seed in 0..5 {
+        let brief = TunnelPlan { way: Way::Brief, ..tunnel(1, Manner::Switches, true) };
+        run_plan(world(seed, &[brief])).unwrap_or_else(|report| panic!("{report}"));
     }
 }
 

@@ -77,6 +77,16 @@ impl Template {
     }
 }
 
+/// Adds to a whole answer whether somebody who asked to begin earlier than now has missed nothing since (C12).
+pub fn add_recovered(recovered: bool, answer: &mut Vec<u8>) {
+    debug_assert!(answer.ends_with(b"\r\n\r\n"), "an answer ends with an empty line");
+    answer.truncate(answer.len() - 2);
+    let value = if recovered { "true" } else { "false" };
+    for part in ["Moongate-Recovered: ", value, "\r\n\r\n"] {
+        answer.extend_from_slice(part.as_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

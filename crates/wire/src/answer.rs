@@ -109,10 +109,15 @@ impl Answer {
         Answer::new(200).content("text/plain; charset=utf-8", text.as_bytes())
     }
 
-    /// 200 with a page that uses no outside resource. `on_topic`: another `Accept` would have got something else.
+    /// 200 with a page that uses no resource of another server. `on_topic`: another `Accept` would have got something else.
     pub fn page(html: &'static [u8], on_topic: bool) -> Answer {
         let answer = Answer::new(200).content("text/html; charset=utf-8", html);
         if on_topic { answer.vary("Accept") } else { answer }
+    }
+
+    /// 200 with a script that any page may load.
+    pub fn script(module: &'static [u8]) -> Answer {
+        Answer::new(200).content("text/javascript; charset=utf-8", module).cors(&Cors::Any)
     }
 
     /// 200, the head of an event stream; the events follow until the connection closes (docs/protocol.md J3).
@@ -227,10 +232,7 @@ impl Answer {
 
 /// The body that confirms a message: where it stands in its topic.
 pub fn published(topic: &str, epoch: u64, offset: u64) -> String {
-    let mut body = String::from("{\"topic\":");
-    json::string(topic, &mut body);
-    body.push_str(&format!(",\"epoch\":\"{epoch:016x}\",\"offset\":{offset}}}\n"));
-    body
+    format!("{{\"topic\":{},\"epoch\":\"{epoch:016x}\",\"offset\":{offset}}}\n", json::quoted(topic))
 }
 
 /// Code and reason phrase of every status that this server sends (RFC 9110 §15, RFC 6585).

@@ -17,15 +17,20 @@ use crate::body::Framing;
 use crate::head::{Head, Method, Name, One, Target, Version};
 use crate::negotiate::{self, Agreed};
 use crate::origin::{Cors, Origins};
+use crate::protocol::{SUBPROTOCOLS, Subprotocol};
 use crate::refusal::{Reason, Refusal};
 use crate::route::{Route, Routes, Service};
 use crate::scan::HeadLimits;
+use crate::since::Since;
 use crate::topic::{self, TopicName};
 use crate::upstream::Exchange;
 
+/// Where the page finds its script: the client, for other pages too.
+const SCRIPT_PATH: &str = "/moongate.js";
+
 const TOPIC_METHODS: &str = "GET, HEAD, POST, OPTIONS";
 const READ_METHODS: &str = "GET, HEAD, OPTIONS";
-const ECHO_METHODS: &str = "GET, OPTIONS";
+const SOCKET_METHODS: &str = "GET, OPTIONS";
 
 /// What a server offers and to whom.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,7 +42,7 @@ pub struct Policy {
     /// Which pages may take part.
     pub origins: Origins,
     /// The subprotocols that a WebSocket may agree on.
-    pub subprotocols: &'static [&'static str],
+    pub subprotocols: Vec<Subprotocol>,
     /// How large a head may be.
     pub head: HeadLimits,
     /// How large a message may be.
@@ -55,7 +60,7 @@ impl Default for Policy {
             routes: Arc::new(Routes::usual(false, false).with_health()),
             may_publish: false,
             origins: Origins::Same,
-            subprotocols: &[],
+            subprotocols: SUBPROTOCOLS.to_vec(),
             head: HeadLimits::default(),
             message_bytes_max: 64 * 1024,
             deflate: true,
@@ -73,6 +78,8 @@ pub enum Decision {
     Events {
         /// What to listen to.
         topic: TopicName,
+        /// Where to begin, if not with what is said from now on.
+        since: Option<Since>,
         /// Which pages may read it.
         cors: Cors,
         /// Whether only the answer's head was asked for.
@@ -84,6 +91,11 @@ pub enum Decision {
     Page {
         /// The topic it opens on; none at `/`.
         topic: Option<TopicName>,
+        /// Whether only the answer's head was asked for.
+        head_only: bool,
+    },
+    /// Answer with the page's script.
+    Script {
         /// Whether only the answer's head was asked for.
         head_only: bool,
     },
@@ -113,6 +125,8 @@ pub struct Upgrade {
     pub expect_continue: bool,
     /// Subprotocol and extension.
     pub agreed: Agreed,
+    /// Where on a topic it is to begin, if not with what is said from now on.
+    pub since: Option<Since>,
 }
 
 /// What speaks WebSocket.
@@ -122,6 +136,8 @@ pub enum Place {
     Topic(TopicName),
     /// The route that sends back what it gets.
     Echo,
+    /// The route where a subprotocol is spoken, and topics are named in it.
+    Connect,
 }
 
 /// A message that comes as the body of a `POST`.
@@ -152,8 +168,12 @@ pub fn decide(head: &Head<'_>, policy: &Policy) -> Decision {
 /// B3, and then what the route is for.
 fn find(head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
     let Target::Path { path, .. } = head.target else { return Ok(Decision::Plain(Answer::new(204))) };
-    let Some((index, route, rest)) = policy.routes.find(path) else { return Err(Reason::NotFound.into()) };
     let head_only = head.method == Method::Head;
+    // Before all routes: what takes every path but the page's own would take the script too, and leave the page without.
+    if path == SCRIPT_PATH && policy.routes.has_page() {
+        return read_only(head, Decision::Script { head_only });
+    }
+    let Some((index, route, rest)) = policy.routes.find(path) else { return Err(Reason::NotFound.into()) };
     match (&route.service, find_upgrade(head)) {
         (Service::Topics, wish) => {
             let topic = TopicName::from_path(rest.as_bytes())?;
@@ -163,11 +183,12 @@ fn find(head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
             }
         }
         (Service::Echo, Ok(())) => open(Place::Echo, head, policy),
-        (Service::Echo, Err(_)) if head.method == Method::Options => {
-            Ok(Decision::Plain(Answer::options(ECHO_METHODS)))
+        (Service::Connect, Ok(())) => open(Place::Connect, head, policy),
+        (Service::Echo | Service::Connect, Err(_)) if head.method == Method::Options => {
+            Ok(Decision::Plain(Answer::options(SOCKET_METHODS)))
         }
         // B7.
-        (Service::Echo, Err(why_not)) => Err(why_not.into()),
+        (Service::Echo | Service::Connect, Err(why_not)) => Err(why_not.into()),
         // B8, B9, B10, B11: nothing else is spoken here, so a wish to upgrade is ignored.
         (Service::Page, _) => read_only(head, Decision::Page { topic: None, head_only }),
         (Service::Health { ready }, _) => read_only(head, Decision::Health { ready: *ready, head_only }),
@@ -205,8 +226,47 @@ fn open(place: Place, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refu
     check_version(head)?;
     let key = find_key(head)?;
     check_origin(head, policy)?;
-    let agreed = negotiate::negotiate(head, policy.subprotocols, policy.deflate)?;
-    Ok(Decision::WebSocket(Upgrade { place, key, expect_continue: expects_continue(head), agreed }))
+    let spoken = if place == Place::Echo { &[][..] } else { &policy.subprotocols };
+    let agreed = negotiate::negotiate(head, spoken, policy.deflate)?;
+    if place == Place::Connect && agreed.subprotocol.is_none() {
+        return Err(subprotocol_required(policy));
+    }
+    let since = if matches!(place, Place::Topic(_)) { asked_since(head)? } else { None };
+    Ok(Decision::WebSocket(Upgrade { place, key, expect_continue: expects_continue(head), agreed, since }))
+}
+
+/// Where topics are named in a subprotocol, one must be spoken.
+fn subprotocol_required(policy: &Policy) -> Refusal {
+    let names: Vec<&str> = policy.subprotocols.iter().map(|known| known.name).collect();
+    let refusal = Refusal::new(Reason::SubprotocolRequired);
+    if names.is_empty() {
+        return refusal.hint("None is enabled: set MOONGATE_SUBPROTOCOLS, or connect to /topics/<name>.");
+    }
+    refusal.hint(format!(
+        "Offer one of {}, as in new WebSocket(url, \"{}\"), or connect to /topics/<name>.",
+        names.join(", "),
+        names[0]
+    ))
+}
+
+/// What the query's `since` says (B31).
+fn asked_since(head: &Head<'_>) -> Result<Option<Since>, Reason> {
+    let Target::Path { query: Some(query), .. } = head.target else { return Ok(None) };
+    let mut values = query.split('&').filter_map(|member| member.strip_prefix("since="));
+    let Some(value) = values.next() else { return Ok(None) };
+    let since = Since::parse(value).filter(|_| values.next().is_none());
+    since.map(Some).ok_or(Reason::SinceMalformed)
+}
+
+/// The `Last-Event-ID` of a client that comes back by itself, which is newer than what the page once asked for. One that
+/// was never given out is no fault of the client's: it cannot be resumed from, which the client is told.
+fn last_event(head: &Head<'_>) -> Option<Since> {
+    let text = match head.one(Name::LastEventId) {
+        One::Missing | One::Value(b"") => return None,
+        One::Value(text) => text,
+        One::Repeated => return Some(Since::UNKNOWN),
+    };
+    Some(str::from_utf8(text).ok().and_then(Since::parse).unwrap_or(Since::UNKNOWN))
 }
 
 /// B14, B15, B16.
@@ -272,7 +332,8 @@ fn on_topic(
     match head.method {
         Method::Get | Method::Head => match media::preferred(head, shows_page(head, policy)) {
             Some(Representation::Events) => {
-                Ok(Decision::Events { topic, cors: find_cors(head, policy), head_only })
+                let since = last_event(head).map_or_else(|| asked_since(head), |last| Ok(Some(last)))?;
+                Ok(Decision::Events { topic, since, cors: find_cors(head, policy), head_only })
             }
             Some(Representation::Page) => Ok(Decision::Page { topic: Some(topic), head_only }),
             None => Err(show_ways_in(why_not)),
@@ -327,9 +388,10 @@ fn publish(topic: TopicName, cors: Cors, head: &Head<'_>, policy: &Policy) -> Re
 }
 
 fn find_kind(head: &Head<'_>) -> Kind {
-    let One::Value(value) = head.one(Name::ContentType) else { return Kind::Text };
-    let essence = value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii();
-    if essence.eq_ignore_ascii_case(b"application/octet-stream") { Kind::Binary } else { Kind::Text }
+    match head.one(Name::ContentType) {
+        One::Value(value) => Kind::of_media_type(value),
+        One::Missing | One::Repeated => Kind::Text,
+    }
 }
 
 /// The answer to `OPTIONS` on a topic, which is also how a browser asks before it lets a page of another origin publish

@@ -30,16 +30,12 @@ pub fn retry(millis: u32, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Appends one message as one event. A payload of [`Kind::Text`] is valid UTF-8.
+/// Appends one message as one event. A payload of [`Kind::Text`] or [`Kind::Json`] is valid UTF-8.
 pub fn encode(epoch: u64, offset: u64, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(payload.len() + 64);
-    out.extend_from_slice(b"id: ");
-    hexadecimal(epoch, out);
-    out.push(b'-');
-    decimal(offset, out);
-    out.push(b'\n');
+    id(epoch, offset, out);
     match kind {
-        Kind::Text => data(payload, out),
+        Kind::Text | Kind::Json => data(payload, out),
         Kind::Binary => {
             out.extend_from_slice(b"event: binary\ndata: ");
             STANDARD.encode_append(payload, out);
@@ -47,6 +43,31 @@ pub fn encode(epoch: u64, offset: u64, kind: Kind, payload: &[u8], out: &mut Vec
         }
     }
     out.push(b'\n');
+}
+
+/// Appends a block that no client reports, and after which it comes back to just behind this message: with it an event
+/// stream can be resumed that ends before its first event.
+pub fn place(epoch: u64, offset: u64, out: &mut Vec<u8>) {
+    id(epoch, offset, out);
+    out.push(b'\n');
+}
+
+/// Appends an event that names messages that the client does not get: those from `from` up to `to`, and, if what it heard
+/// last was of another epoch, what was said to that one's end. It comes back to behind them.
+pub fn gap(epoch: u64, from: u64, to: u64, previous_epoch: Option<u64>, out: &mut Vec<u8>) {
+    id(epoch, to, out);
+    out.extend_from_slice(b"event: gap\ndata: {\"epoch\":\"");
+    hexadecimal(epoch, out);
+    out.extend_from_slice(b"\",\"from\":");
+    decimal(from, out);
+    out.extend_from_slice(b",\"to\":");
+    decimal(to, out);
+    if let Some(previous) = previous_epoch {
+        out.extend_from_slice(b",\"previous_epoch\":\"");
+        hexadecimal(previous, out);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"}\n\n");
 }
 
 /// Appends a comment that says why the stream ends, for people who read it with their own eyes. Clients come back after
@@ -77,7 +98,15 @@ fn data(payload: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn decimal(number: u64, out: &mut Vec<u8>) {
+fn id(epoch: u64, offset: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"id: ");
+    hexadecimal(epoch, out);
+    out.push(b'-');
+    decimal(offset, out);
+    out.push(b'\n');
+}
+
+pub(crate) fn decimal(number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     let mut rest = number;
@@ -92,7 +121,7 @@ fn decimal(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&digits[at..]);
 }
 
-fn hexadecimal(number: u64, out: &mut Vec<u8>) {
+pub(crate) fn hexadecimal(number: u64, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digits: [u8; 16] = std::array::from_fn(|at| DIGITS[(number >> (60 - 4 * at)) as usize & 15]);
     out.extend_from_slice(&digits);
@@ -151,6 +180,25 @@ mod tests {
         assert_eq!(
             String::from_utf8_lossy(&out),
             "retry: 3000\n\nretry: 0\n\n: going away  data: forged\n\n"
+        );
+    }
+
+    #[test]
+    fn j4_a_place_is_no_event_and_a_gap_is_one() {
+        let check = |write: &dyn Fn(&mut Vec<u8>), expect: &str| {
+            let mut out = Vec::new();
+            write(&mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expect);
+        };
+        check(&|out| place(0xa1, 0, out), "id: 00000000000000a1-0\n\n");
+        check(
+            &|out| gap(0xa1, 3, 9, None, out),
+            "id: 00000000000000a1-9\nevent: gap\ndata: {\"epoch\":\"00000000000000a1\",\"from\":3,\"to\":9}\n\n",
+        );
+        check(
+            &|out| gap(0xa1, 1, 0, Some(0xb2), out),
+            "id: 00000000000000a1-0\nevent: gap\ndata: {\"epoch\":\"00000000000000a1\",\"from\":1,\"to\":0,\
+             \"previous_epoch\":\"00000000000000b2\"}\n\n",
         );
     }
 

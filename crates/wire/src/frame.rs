@@ -10,5 +10,5 @@ mod header;
 pub use client::{ServerFrame, ServerFrames, encode_masked, encode_masked_compressed};
 pub use close::{Close, code, encode_close, reply_to_close};
 pub use decoder::{Decoder, Item, Limits, Step};
-pub use encode::{encode, encode_compressed, encode_header};
+pub use encode::{encode, encode_compressed, encode_header, encode_with};
 pub use header::{CONTROL_BYTES_MAX, Fault, Opcode};

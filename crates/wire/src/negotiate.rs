@@ -5,29 +5,30 @@
 
 use crate::deflate::{self, Offer};
 use crate::head::{Head, Name};
+use crate::protocol::Subprotocol;
 use crate::refusal::Reason;
 use crate::scan::is_token_byte;
 
 /// What the 101 will say was agreed.
 #[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
 pub struct Agreed {
-    /// The one subprotocol, in the spelling that client and server share.
-    pub subprotocol: Option<&'static str>,
+    /// The one subprotocol.
+    pub subprotocol: Option<Subprotocol>,
     /// How messages may be compressed: the one extension there is.
     pub deflate: Option<deflate::Agreed>,
 }
 
 /// Reads what `head` offers and chooses from it: of the subprotocols the client's first that is among `subprotocols`,
-/// and, if `deflate` is on, the first offer of permessage-deflate that can be accepted.
-pub fn negotiate(head: &Head<'_>, subprotocols: &[&'static str], deflate: bool) -> Result<Agreed, Reason> {
-    Ok(Agreed {
-        subprotocol: choose_subprotocol(head, subprotocols)?,
-        deflate: choose_deflate(head, deflate)?,
-    })
+/// and, if `deflate` is on, the first offer of permessage-deflate that can be accepted. What is said in a subprotocol is
+/// not compressed: its frames would be forms of their own for every window there is.
+pub fn negotiate(head: &Head<'_>, subprotocols: &[Subprotocol], deflate: bool) -> Result<Agreed, Reason> {
+    let subprotocol = choose_subprotocol(head, subprotocols)?;
+    let deflate = choose_deflate(head, deflate && subprotocol.is_none())?;
+    Ok(Agreed { subprotocol, deflate })
 }
 
 /// RFC 6455 §4.1 (10): one or more tokens, none of them twice.
-fn choose_subprotocol(head: &Head<'_>, enabled: &[&'static str]) -> Result<Option<&'static str>, Reason> {
+fn choose_subprotocol(head: &Head<'_>, enabled: &[Subprotocol]) -> Result<Option<Subprotocol>, Reason> {
     const NAME: Name = Name::SecWebSocketProtocol;
     if !head.has(NAME) {
         return Ok(None);
@@ -41,7 +42,7 @@ fn choose_subprotocol(head: &Head<'_>, enabled: &[&'static str]) -> Result<Optio
         if head.members(NAME).take(index).any(|before| before == offered) {
             return Err(Reason::SubprotocolRepeated);
         }
-        chosen = chosen.or_else(|| enabled.iter().find(|name| name.as_bytes() == offered).copied());
+        chosen = chosen.or_else(|| enabled.iter().find(|known| known.name.as_bytes() == offered).copied());
         count += 1;
     }
     if count == 0 { Err(Reason::SubprotocolMalformed) } else { Ok(chosen) }

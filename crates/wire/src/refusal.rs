@@ -100,11 +100,11 @@ impl Refusal {
         let detail = more.and_then(|more| more.detail.as_deref()).unwrap_or(reason.detail());
         let hint = more.and_then(|more| more.hint.as_deref()).unwrap_or(reason.hint());
         let mut body = format!("{{\"type\":\"urn:moongate:problem:{}\",\"title\":", reason.label());
-        json::string(reason.title(), &mut body);
+        body.push_str(&json::quoted(reason.title()));
         body.push_str(&format!(",\"status\":{},\"detail\":", reason.status()));
-        json::string(detail, &mut body);
+        body.push_str(&json::quoted(detail));
         body.push_str(",\"hint\":");
-        json::string(hint, &mut body);
+        body.push_str(&json::quoted(hint));
         body.push_str("}\n");
         body
     }

@@ -45,6 +45,8 @@ pub struct Pattern {
 pub enum Service {
     /// Topics, named by what the pattern's star stands for.
     Topics,
+    /// A WebSocket that names topics in its subprotocol.
+    Connect,
     /// A WebSocket that gets back what it sends.
     Echo,
     /// The page to try it with.
@@ -117,12 +119,13 @@ impl Routes {
         parse::parse(text)
     }
 
-    /// What is served where no table is given: topics, and the echo and the page if they are wanted.
+    /// What is served where no table is given: topics, also by subprotocol, and the echo and the page if they are wanted.
     pub fn usual(echo: bool, page: bool) -> Routes {
         let route =
             |text: &str, below, service| Route { pattern: Pattern { text: text.into(), below }, service };
         let routes = [
             Some(route("/topics/", true, Service::Topics)),
+            Some(route("/connect", false, Service::Connect)),
             echo.then(|| route("/echo", false, Service::Echo)),
             page.then(|| route("/", false, Service::Page)),
         ];
@@ -253,6 +256,7 @@ impl Service {
     pub fn word(&self) -> &'static str {
         match self {
             Service::Topics => "topics",
+            Service::Connect => "connect",
             Service::Echo => "echo",
             Service::Page => "page",
             Service::Health { ready: false } => "health",

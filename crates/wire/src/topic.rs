@@ -51,6 +51,26 @@ impl TopicName {
         Ok(TopicName(name.into_boxed_str()))
     }
 
+    /// The name that `text` is, where nothing is encoded.
+    pub fn from_text(text: &str) -> Result<TopicName, Reason> {
+        if text.len() > NAME_BYTES_MAX {
+            return Err(Reason::TopicTooLong);
+        }
+        if text.is_empty() {
+            return Err(Reason::TopicEmpty);
+        }
+        if text.len() > 1 && text.ends_with('/') && !text.ends_with("//") {
+            return Err(Reason::TopicTrailingSlash);
+        }
+        for (index, segment) in text.split('/').enumerate() {
+            check_segment(segment.as_bytes(), index == 0)?;
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Reason::TopicControl);
+        }
+        Ok(TopicName(text.into()))
+    }
+
     /// The decoded name.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -74,7 +94,7 @@ fn decode(segment: &[u8], name: &mut Vec<u8>) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_segment(segment: &[u8], first: bool) -> Result<(), Refusal> {
+fn check_segment(segment: &[u8], first: bool) -> Result<(), Reason> {
     let reason = match segment {
         b"" => Reason::TopicEmptySegment,
         b"." | b".." => Reason::TopicDotSegment,
@@ -83,7 +103,7 @@ fn check_segment(segment: &[u8], first: bool) -> Result<(), Refusal> {
         _ if segment.iter().any(|byte| matches!(byte, b'*' | b'+' | b'#')) => Reason::TopicPattern,
         _ => return Ok(()),
     };
-    Err(reason.into())
+    Err(reason)
 }
 
 impl fmt::Display for TopicName {

@@ -41,7 +41,7 @@ impl Ledger {
     pub(super) fn ordered(&mut self, publisher: usize, ordered: &Ordered, bytes: usize) {
         assert_eq!(ordered.bytes as usize, bytes);
         assert!(ordered.epoch != 0 && ordered.offset != 0);
-        let id = ordered.token.0 as u32;
+        let id = ordered.token.who as u32;
         self.resolve(
             publisher,
             ordered.token,
@@ -55,7 +55,7 @@ impl Ledger {
     }
 
     fn resolve(&mut self, publisher: usize, token: Token, outcome: Outcome) {
-        let entry = &mut self.entries[token.0 as usize];
+        let entry = &mut self.entries[token.who as usize];
         assert_eq!(entry.publisher, publisher, "answers go to who asked");
         assert_eq!(entry.outcome, Outcome::Pending, "one answer each");
         entry.outcome = outcome;
@@ -85,10 +85,23 @@ impl Ledger {
         self.entries[id as usize].outcome == Outcome::Rejected
     }
 
-    /// The last offset of a topic's life.
-    pub(super) fn last_offset(&self, topic: u8, epoch: u64) -> u64 {
-        let life = self.places.range((topic, epoch, 0)..=(topic, epoch, u64::MAX));
-        life.last().map_or(0, |((_, _, offset), _)| *offset)
+    /// Where its publisher was told that a message is.
+    pub(super) fn place_of(&self, id: u32) -> Option<(u64, u64)> {
+        match self.entries[id as usize].outcome {
+            Outcome::Ordered { epoch, offset } => Some((epoch, offset)),
+            Outcome::Pending | Outcome::Rejected => None,
+        }
+    }
+
+    /// Which message is there, if anybody knows.
+    pub(super) fn at(&self, topic: u8, epoch: u64, offset: u64) -> Option<u32> {
+        self.places.get(&(topic, epoch, offset)).copied()
+    }
+
+    /// The last offset of a topic's life that `counts`.
+    pub(super) fn last_offset(&self, topic: u8, epoch: u64, counts: impl Fn(u32) -> bool) -> u64 {
+        let mut life = self.places.range((topic, epoch, 0)..=(topic, epoch, u64::MAX)).rev();
+        life.find(|(_, id)| counts(**id)).map_or(0, |((_, _, offset), _)| *offset)
     }
 
     /// Every message has come to something; places are without gaps; each publisher's messages kept their order.

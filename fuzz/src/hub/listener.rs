@@ -2,31 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use moongate_hub::{Message, OutboxPolicy, SubscriptionId};
+use moongate_hub::{OutboxPolicy, Start, SubscriptionId};
 use moongate_io::Chain;
 
 use super::ledger::Ledger;
+use super::stream::{GAP, JOINED, MESSAGE, Place, Stream, TOLD, number};
 
-const MESSAGE: u8 = b'M';
 const OWN: u8 = b'O';
 const PONG: u8 = b'P';
-
-/// A message's payload: its topic, its number, and so many more bytes.
-pub(super) fn encode_payload(topic: u8, id: u32, more: usize) -> Vec<u8> {
-    let mut payload = vec![topic];
-    payload.extend_from_slice(&id.to_le_bytes());
-    payload.resize(payload.len() + more, 0xee);
-    payload
-}
-
-/// A message as it goes to a subscriber.
-pub(super) fn encode_message(form: u8, message: &Message<'_>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[MESSAGE, form]);
-    out.extend_from_slice(&message.epoch.to_le_bytes());
-    out.extend_from_slice(&message.offset.to_le_bytes());
-    out.extend_from_slice(&(message.payload.len() as u16).to_le_bytes());
-    out.extend_from_slice(message.payload);
-}
 
 /// A connection's own bytes, or a pong, with a number.
 pub(super) fn encode_own(pong: bool, number: u32) -> Vec<u8> {
@@ -52,37 +35,30 @@ pub(super) struct Listener {
     state: State,
     known: bool,
     pub(super) generation: u32,
-    pub(super) subscription: Option<Subscription>,
-    pub(super) held: bool,
+    /// One for a topic at most.
+    subscriptions: Vec<Subscription>,
+    /// The subscription whose confirmation the outbox waits for.
+    pub(super) held: Option<SubscriptionId>,
     pub(super) flight: Option<Chain>,
     /// Bytes of a message that is not whole yet.
     tail: Vec<u8>,
     streams: HashMap<(u8, u8), Stream>,
     heard: HashSet<(u8, u32)>,
+    /// Messages that it is not to hear: their topics and numbers.
+    left_out: HashSet<(u8, u32)>,
     /// Numbers of own bytes that were given to the outbox and did not come out yet, first to last.
     own: Vec<u32>,
     pong_said: u32,
     pong_heard: u32,
 }
 
-pub(super) struct Subscription {
+struct Subscription {
     id: SubscriptionId,
     topic: u8,
     form: u8,
     joined: bool,
     /// Messages that were said while it was confirmed.
     must_hear: Vec<u32>,
-}
-
-/// What came of one topic in one form.
-#[derive(Default)]
-struct Stream {
-    last: Option<(u64, u64)>,
-    epochs: HashSet<u64>,
-    /// How often it may begin anew: once for every time it was subscribed to.
-    beginnings: usize,
-    /// The number of the first message that was said after the subscription ended.
-    ended: Option<u32>,
 }
 
 impl Listener {
@@ -130,32 +106,60 @@ impl Listener {
         aborted
     }
 
-    pub(super) fn subscribed(&mut self, id: SubscriptionId, topic: u8, form: u8, joined: bool) {
-        self.subscription = Some(Subscription { id, topic, form, joined, must_hear: Vec::new() });
-        let stream = self.streams.entry((topic, form)).or_default();
-        stream.beginnings += 1;
-        stream.ended = None;
+    /// Whether all that was for it has arrived, so that it knows what it has heard.
+    pub(super) fn has_all(&self, idle: bool) -> bool {
+        idle && self.flight.is_none() && self.tail.is_empty()
     }
 
-    /// Ends the subscription if there is one; messages from number `next_id` on must not come.
-    pub(super) fn unsubscribed(&mut self, next_id: u32) -> Option<SubscriptionId> {
-        let Subscription { id, topic, form, .. } = self.subscription.take()?;
-        self.streams.entry((topic, form)).or_default().ended = Some(next_id);
-        Some(id)
+    /// Where it could go on with a topic.
+    pub(super) fn last_place(&self, topic: u8, form: u8) -> Option<Place> {
+        self.streams.get(&(topic, form))?.last()
     }
 
-    /// The subscription is confirmed; true if the outbox was held until then.
-    pub(super) fn joined(&mut self) -> bool {
-        if let Some(subscription) = &mut self.subscription {
+    /// It has subscribed; `start`: unless that is confirmed at once.
+    pub(super) fn subscribed(&mut self, id: SubscriptionId, topic: u8, form: u8, start: Option<Start>) {
+        let joined = start.is_none();
+        self.subscriptions.push(Subscription { id, topic, form, joined, must_hear: Vec::new() });
+        self.streams.entry((topic, form)).or_default().subscribed(start);
+    }
+
+    /// Whether it hears a topic, or has asked to.
+    pub(super) fn hears(&self, topic: u8) -> bool {
+        self.subscriptions.iter().any(|subscription| subscription.topic == topic)
+    }
+
+    /// One of its subscriptions, if it has any.
+    pub(super) fn subscription(&self, which: usize) -> Option<SubscriptionId> {
+        let index = which.checked_rem(self.subscriptions.len())?;
+        Some(self.subscriptions[index].id)
+    }
+
+    /// Ends a subscription: messages from number `next_id` on must not come. Whether the outbox was held for it.
+    pub(super) fn unsubscribed(&mut self, id: SubscriptionId, next_id: u32) -> bool {
+        let index = self.subscriptions.iter().position(|subscription| subscription.id == id);
+        let Subscription { topic, form, joined, .. } =
+            self.subscriptions.remove(index.expect("it had asked"));
+        self.streams.entry((topic, form)).or_default().unsubscribed(joined, next_id);
+        self.held.take_if(|held| *held == id).is_some()
+    }
+
+    /// A subscription is confirmed; true if the outbox was held until then.
+    pub(super) fn joined(&mut self, id: SubscriptionId) -> bool {
+        if let Some(subscription) = self.subscriptions.iter_mut().find(|subscription| subscription.id == id) {
             subscription.joined = true;
         }
-        std::mem::take(&mut self.held)
+        self.held.take_if(|held| *held == id).is_some()
+    }
+
+    /// It is not to hear this message.
+    pub(super) fn left_out_of(&mut self, topic: u8, id: u32) {
+        self.left_out.insert((topic, id));
     }
 
     pub(super) fn published(&mut self, topic: u8, id: u32) {
-        if let Some(subscription) = &mut self.subscription
-            && subscription.joined
-            && subscription.topic == topic
+        let hears = |subscription: &&mut Subscription| subscription.joined && subscription.topic == topic;
+        if let Some(subscription) = self.subscriptions.iter_mut().find(hears)
+            && !self.left_out.contains(&(topic, id))
         {
             subscription.must_hear.push(id);
         }
@@ -190,14 +194,25 @@ impl Listener {
         match *bytes.first()? {
             MESSAGE => {
                 let header = bytes.get(..20)?;
-                let number =
-                    |at: usize| header[at..at + 8].iter().rev().fold(0, |n, byte| n << 8 | u64::from(*byte));
                 let size = 20 + usize::from(header[18]) + 256 * usize::from(header[19]);
                 let payload = bytes.get(20..size)?;
                 let id = u32::from_le_bytes([payload[1], payload[2], payload[3], payload[4]]);
                 assert!(payload[5..].iter().all(|byte| *byte == 0xee), "a torn message");
-                self.hear(payload[0], header[1], (number(2), number(10)), id, policy, ledger);
+                self.hear(payload[0], header[1], (number(header, 2), number(header, 10)), id, policy, ledger);
                 Some(size)
+            }
+            JOINED => {
+                let word = bytes.get(..20)?;
+                let place = (number(word, 4), number(word, 12));
+                self.stream(word[2], word[1]).joined(place, word[3] != 0, word[1]);
+                Some(20)
+            }
+            GAP => {
+                let word = bytes.get(..36)?;
+                let missing = (number(word, 4), number(word, 12), number(word, 20));
+                let previous = Some(number(word, 28)).filter(|epoch| *epoch != 0);
+                self.stream(word[2], word[1]).missed(missing, previous);
+                Some(36)
             }
             kind @ (OWN | PONG) => {
                 let digits = bytes.get(1..5)?;
@@ -216,52 +231,60 @@ impl Listener {
         }
     }
 
+    fn stream(&mut self, topic: u8, form: u8) -> &mut Stream {
+        self.streams.get_mut(&(topic, form)).expect("only what was subscribed to is heard")
+    }
+
     fn hear(
         &mut self,
         topic: u8,
         form: u8,
-        place: (u64, u64),
+        place: Place,
         id: u32,
         policy: OutboxPolicy,
         ledger: &mut Ledger,
     ) {
         ledger.heard(id, topic, place.0, place.1);
-        assert!(self.heard.insert((form, id)), "message {id} twice");
-        let stream = self.streams.get_mut(&(topic, form)).expect("only what was subscribed to is heard");
-        assert!(stream.ended.is_none_or(|ended| id < ended), "message {id} after the subscription ended");
-        let next = stream.last.map(|(epoch, offset)| (epoch, offset + 1));
-        if stream.last.is_none_or(|last| last.0 != place.0) {
-            assert!(stream.epochs.insert(place.0), "an epoch never comes back");
-        }
-        if next != Some(place) {
-            if let Some((epoch, offset)) = next {
-                assert!(epoch != place.0 || offset < place.1, "{place:?} after {:?}", stream.last);
-            }
-            if policy == OutboxPolicy::Cut {
-                assert!(stream.beginnings > 0, "{place:?} after {:?}: something is lost", stream.last);
-                stream.beginnings -= 1;
-            }
-        }
-        stream.last = Some(place);
+        let left_out = self.left_out.contains(&(topic, id));
+        let new = self.heard.insert((form, id));
+        let stream = self.stream(topic, form);
+        assert!(new || stream.hears_again(place), "message {id} twice");
+        stream.heard(id, place, form, policy, left_out);
     }
 
-    /// Who is still there has heard all that it must.
-    pub(super) fn check_end(&self, policy: OutboxPolicy, ledger: &Ledger) {
+    /// Nobody lacks anything in the middle of what it heard, and who is still there has heard all that it must.
+    pub(super) fn check_end(&mut self, policy: OutboxPolicy, ledger: &Ledger) {
+        self.check_skipped(ledger);
         if self.state != State::Open {
             return;
         }
         assert!(self.tail.is_empty(), "the last message is whole");
         assert!(self.own.is_empty() && self.pong_heard == self.pong_said, "own words are heard");
-        let Some(Subscription { topic, form, joined, must_hear, .. }) = &self.subscription else { return };
-        assert!(joined, "every subscription is confirmed or refused");
-        let mut must_hear = must_hear.iter().filter(|id| !ledger.is_rejected(**id)).peekable();
-        if must_hear.peek().is_none() {
-            return;
+        for Subscription { topic, form, joined, must_hear, .. } in &self.subscriptions {
+            assert!(joined, "every subscription is confirmed or refused");
+            let mut must_hear = must_hear.iter().filter(|id| !ledger.is_rejected(**id)).peekable();
+            if must_hear.peek().is_none() {
+                continue;
+            }
+            let stream = self.streams.get(&(*topic, *form)).expect("it was subscribed to");
+            // Policies look at all that waits: of several topics they may drop one's newest message for another's.
+            if self.streams.len() == 1 {
+                let (epoch, offset) = stream.newest().expect("something said to it is heard");
+                let newest = ledger.last_offset(*topic, epoch, |id| !self.left_out.contains(&(*topic, id)));
+                assert_eq!(offset, newest, "the newest is heard, whatever is dropped");
+            }
+            let strict = *form == TOLD || policy == OutboxPolicy::Cut;
+            let lost =
+                must_hear.find(|id| !self.heard.contains(&(*form, **id)) && !stream.was_told(**id, ledger));
+            assert!(lost.is_none() || !strict, "message {lost:?} is lost");
         }
-        let last = self.streams.get(&(*topic, *form)).and_then(|stream| stream.last);
-        let (epoch, offset) = last.expect("something said to it is heard");
-        assert_eq!(offset, ledger.last_offset(*topic, epoch), "the newest is heard, whatever is dropped");
-        let all = must_hear.all(|id| self.heard.contains(&(*form, *id)));
-        assert!(all || policy != OutboxPolicy::Cut, "something said to it is lost");
+    }
+
+    fn check_skipped(&mut self, ledger: &Ledger) {
+        for ((topic, _), stream) in &mut self.streams {
+            stream.check_skipped(|(epoch, offset)| {
+                ledger.at(*topic, epoch, offset).is_some_and(|id| self.left_out.contains(&(*topic, id)))
+            });
+        }
     }
 }

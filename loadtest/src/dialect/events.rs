@@ -8,7 +8,7 @@ use base64_simd::STANDARD;
 
 use super::answer::Head;
 use super::request::Request;
-use super::{Desk, Ear, Format, Heard, Mouth, Step};
+use super::{Desk, Ear, Format, Heard, Mouth, Position, Step, Told};
 
 /// How long an event, or a chunk, may be.
 const EVENT_BYTES_MAX: usize = 32 << 20;
@@ -59,6 +59,17 @@ impl Ear for Hearing {
                 Ok(Step { consumed: 0, heard })
             }
         }
+    }
+
+    fn tell(&mut self) -> Option<Told> {
+        let Event { id, gap, .. } = &mut self.event;
+        if let Some(gap) = gap.take() {
+            return Some(Told::Gap(gap));
+        }
+        // Other servers have ids of other shapes.
+        let position = Position::parse(id)?;
+        id.clear();
+        Some(Told::At(position))
     }
 }
 
@@ -126,6 +137,10 @@ struct Event {
     searched: usize,
     /// Its data, where that is not one line of text.
     data: Vec<u8>,
+    /// The last `id` that was not told.
+    id: Vec<u8>,
+    /// What a gap says that was not told.
+    gap: Option<String>,
 }
 
 impl Event {
@@ -165,8 +180,12 @@ impl Event {
                         self.data.extend_from_slice(value);
                     }
                 }
+                b"id" => {
+                    self.id.clear();
+                    self.id.extend_from_slice(value);
+                }
                 // A comment, and what is said about the stream.
-                b"" | b"id" | b"retry" => {}
+                b"" | b"retry" => {}
                 other => return Err(format!("an event has the field {:?}", String::from_utf8_lossy(other))),
             }
         }
@@ -178,6 +197,10 @@ impl Event {
                 let decoded = STANDARD.decode_append(first, &mut self.data);
                 decoded.map_err(|_| "an event of bytes is no base64".to_owned())?;
                 Heard::Message(Format::Binary, &self.data)
+            }
+            ("gap", 1) => {
+                self.gap = Some(String::from_utf8_lossy(first).into_owned());
+                Heard::Nothing
             }
             _ => return Err(format!("an event of the kind {kind:?}, with {count} lines of data")),
         };
@@ -248,6 +271,26 @@ mod tests {
         let heard = hear_all(&mut Hearing::default(), [HEAD, STREAM].concat().as_bytes(), 5).expect("events");
         assert_eq!(heard[2], (Format::Binary, vec![0, 255, 10]));
         check(HEAD, "event: binary\ndata: %\n\n", Err("no base64"));
+    }
+
+    #[test]
+    fn the_last_place_and_gap_are_told() {
+        let told = |stream: &str| {
+            let mut ear = Hearing::default();
+            hear_all(&mut ear, [HEAD, stream].concat().as_bytes(), 1000).expect("events");
+            [ear.tell(), ear.tell(), ear.tell()]
+        };
+        let at = |offset| Some(Told::At(Position { epoch: 0xa1, offset }));
+        assert_eq!(told("retry: 1\n\n"), [None, None, None]);
+        assert_eq!(told("id: 00000000000000a1-6\n\n"), [at(6), None, None]);
+        assert_eq!(
+            told("id: 00000000000000a1-6\n\nid: 00000000000000a1-7\ndata: x\n\n"),
+            [at(7), None, None]
+        );
+        assert_eq!(told("id: 1700000:0\ndata: x\n\n"), [None, None, None]);
+        let gap = "id: 00000000000000a1-9\nevent: gap\ndata: {\"from\":8}\n\n";
+        assert_eq!(told(gap), [Some(Told::Gap("{\"from\":8}".to_owned())), at(9), None]);
+        assert_eq!(Position { epoch: 0xa1, offset: 9 }.to_string(), "00000000000000a1-9");
     }
 
     #[test]

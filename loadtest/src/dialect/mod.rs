@@ -11,6 +11,7 @@ mod post;
 mod request;
 mod websocket;
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use moongate_wire::deflate::{Inflater, Progress};
@@ -85,6 +86,41 @@ pub(crate) enum Heard<'a> {
     End(String),
 }
 
+/// What a server tells a listener of its place in its topic.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Told {
+    /// It has heard all up to here: who comes back names this place.
+    At(Position),
+    /// It does not hear everything, in the server's own words.
+    Gap(String),
+    /// Whether it heard everything since the place it named.
+    Recovered(bool),
+}
+
+/// A place in a topic, behind the message of this offset.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Position {
+    /// Which life of the topic.
+    pub(crate) epoch: u64,
+    pub(crate) offset: u64,
+}
+
+/// As events and `?since=` have it.
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch, self.offset)
+    }
+}
+
+impl Position {
+    /// The place that `text` names, if it is one.
+    fn parse(text: &[u8]) -> Option<Position> {
+        let (epoch, offset) = str::from_utf8(text).ok()?.split_once('-')?;
+        let (epoch, offset) = (u64::from_str_radix(epoch, 16).ok()?, offset.parse().ok()?);
+        Some(Position { epoch, offset })
+    }
+}
+
 /// Understands what comes.
 pub(crate) trait Ear: Send {
     /// Reads the front of `bytes`, which begin where the step before ended, and appends to `reply` what must be answered
@@ -95,6 +131,11 @@ pub(crate) trait Ear: Send {
         desk: &'a mut Desk,
         reply: &mut Vec<u8>,
     ) -> Result<Step<'a>, String>;
+
+    /// What else there is to tell of what was heard, one thing at a time; asked for when all that has come was heard.
+    fn tell(&mut self) -> Option<Told> {
+        None
+    }
 }
 
 /// Puts into bytes what is said.

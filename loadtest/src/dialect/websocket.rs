@@ -8,7 +8,7 @@ use moongate_wire::accept::accept_key;
 use moongate_wire::frame::{Opcode, code, encode_masked};
 
 use super::answer::Head;
-use super::{Desk, Ear, Format, Heard, Mouth, Step};
+use super::{Desk, Ear, Format, Heard, Mouth, Step, Told};
 
 /// How long a message may be once it is inflated.
 const MESSAGE_BYTES_MAX: usize = 16 << 20;
@@ -34,7 +34,7 @@ pub(super) fn begin(
         "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {text}\r\n{offer}\r\n"
     );
-    let ear = Hearing { state: State::Asked { key }, deflate, message: None };
+    let ear = Hearing { state: State::Asked { key }, deflate, recovered: None, message: None };
     (Box::new(ear), Box::new(Speaking { request: request.into_bytes(), random }))
 }
 
@@ -68,6 +68,8 @@ impl Mouth for Speaking {
 struct Hearing {
     state: State,
     deflate: bool,
+    /// What the answer says of the place that was named, until it is told.
+    recovered: Option<bool>,
     /// The message of which fragments have come.
     message: Option<Box<Fragments>>,
 }
@@ -95,6 +97,7 @@ impl Ear for Hearing {
             let Some(head) = Head::read(bytes)? else { return Ok(PART) };
             check_upgrade(&head, key, self.deflate)?;
             self.state = State::Open;
+            self.recovered = head.field("Moongate-Recovered").map(|value| value == "true");
             return Ok(Step { consumed: head.len, heard: Heard::Open });
         }
         if self.message.as_ref().is_some_and(|message| message.complete) {
@@ -130,6 +133,10 @@ impl Ear for Hearing {
             What::Data { format, fin, compressed } => self.collect(format, fin, compressed, payload, desk)?,
         };
         Ok(Step { consumed, heard })
+    }
+
+    fn tell(&mut self) -> Option<Told> {
+        self.recovered.take().map(Told::Recovered)
     }
 }
 
@@ -289,7 +296,12 @@ mod tests {
 
     /// The ear of a link with the key of RFC 6455 §1.3.
     fn ear(deflate: bool) -> Hearing {
-        Hearing { state: State::Asked { key: *b"dGhlIHNhbXBsZSBub25jZQ==" }, deflate, message: None }
+        Hearing {
+            state: State::Asked { key: *b"dGhlIHNhbXBsZSBub25jZQ==" },
+            deflate,
+            recovered: None,
+            message: None,
+        }
     }
 
     fn check(deflate: bool, bytes: &[u8], expect: Result<&[(Format, &[u8])], &str>) {

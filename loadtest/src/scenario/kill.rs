@@ -4,9 +4,8 @@
 //! A newcomer stays until it is answered. A handshake counts as a delivery: it is due when it begins and heard when it is
 //! answered. In the end all who vanished come back, which proves that their places are free.
 
-use std::io::{Read as _, Write as _};
 use std::mem;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -14,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::metrics::Metrics;
 use super::{End, Place, Scenario, Scene, Turn, heard_what_nobody_said};
 use crate::clock::{self, SECOND};
 use crate::control::{Control, Progress, Stage};
@@ -173,7 +173,8 @@ impl Kill {
         let _ = thread::Builder::new().name("watch".to_owned()).spawn(move || {
             while clock::now() < until {
                 let others = watch.newcomers.load(Ordering::Relaxed) * threads;
-                if connections(metrics).is_some_and(|connections| connections <= others) {
+                let connections = Metrics::read(metrics).and_then(|metrics| metrics.sum(METRIC));
+                if connections.is_some_and(|connections| connections <= others) {
                     watch.empty_at.store(clock::now(), Ordering::Relaxed);
                     return;
                 }
@@ -194,29 +195,6 @@ impl Kill {
         }
         Turn { finished: self.returning == 0, ..Turn::default() }
     }
-}
-
-/// How many connections the server says it has.
-fn connections(metrics: SocketAddr) -> Option<u64> {
-    let mut stream = TcpStream::connect_timeout(&metrics, Duration::from_secs(1)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: {metrics}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    parse_connections(&answer)
-}
-
-/// The sum over all labels, such as one for each shard.
-fn parse_connections(metrics: &str) -> Option<u64> {
-    let values = metrics.lines().filter_map(|line| {
-        let rest = line.strip_prefix(METRIC)?;
-        if !rest.starts_with([' ', '{']) {
-            return None;
-        }
-        rest.rsplit_once(' ')?.1.trim().parse::<f64>().ok()
-    });
-    values.reduce(|one, other| one + other).map(|sum| sum as u64)
 }
 
 impl Scenario for Kill {
@@ -286,19 +264,5 @@ impl Scenario for Kill {
             0 => part.found.count("time in which the server never said that all had gone", 1),
             at => part.found.time("all gone", at - killed_at),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_servers_count_is_summed_over_its_shards() {
-        let check = |text: &str, expect| assert_eq!(parse_connections(text), expect, "{text}");
-        check("# HELP moongate_connections Some.\nmoongate_connections 7\n", Some(7));
-        check("moongate_connections{shard=\"0\"} 3\nmoongate_connections{shard=\"1\"} 4\n", Some(7));
-        check("moongate_connections_max 100\n", None);
-        check("", None);
     }
 }

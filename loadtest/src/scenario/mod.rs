@@ -4,13 +4,15 @@ pub(crate) mod echo;
 pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod kill;
+mod metrics;
 pub(crate) mod mixed;
+pub(crate) mod resume;
 pub(crate) mod storm;
 
 use serde::{Deserialize, Serialize};
 
 use crate::control::{Control, Stage};
-use crate::dialect::{Format, Manner, Opening};
+use crate::dialect::{Format, Manner, Opening, Told};
 use crate::links::Links;
 use crate::pattern::{Broken, Pattern, Stamp};
 use crate::report::Part;
@@ -31,6 +33,13 @@ pub(crate) trait Scenario: Send {
 
     /// Takes a message.
     fn hear(&mut self, link: u32, format: Format, payload: &[u8], scene: &mut Scene<'_>);
+
+    /// Takes what the server tells a link of its place in its topic.
+    fn told(&mut self, _link: u32, told: Told, scene: &mut Scene<'_>) {
+        if let Told::Gap(_) = told {
+            scene.part.found.count("gaps were told", 1);
+        }
+    }
 
     /// Speaks, after every batch of events, and tells the others what it has done.
     fn turn(&mut self, stage: Stage, scene: &mut Scene<'_>) -> Turn;
@@ -105,6 +114,8 @@ pub(crate) enum Kind {
     Storm(storm::Options),
     /// All vanish at once.
     Kill(kill::Options),
+    /// All are cut off, miss something, and come back at once.
+    Resume(resume::Options),
 }
 
 impl Kind {
@@ -121,6 +132,7 @@ impl Kind {
             Kind::Idle(options) => ("idle", options.plan()),
             Kind::Storm(options) => ("storm", options.plan()),
             Kind::Kill(options) => ("kill", options.plan()),
+            Kind::Resume(options) => ("resume", options.plan()),
         };
         format!("{name}: {plan}")
     }
@@ -133,7 +145,8 @@ impl Kind {
             | Kind::Slow(_)
             | Kind::Events(_)
             | Kind::Mixed(_)
-            | Kind::Idle(_) => "delivery",
+            | Kind::Idle(_)
+            | Kind::Resume(_) => "delivery",
             Kind::Echo(_) | Kind::Tunnel(_) => "echo",
             Kind::Storm(_) | Kind::Kill(_) => "handshake",
         }
@@ -150,6 +163,7 @@ impl Kind {
             Kind::Idle(options) => options.connections,
             Kind::Storm(options) => options.connections,
             Kind::Kill(options) => options.victims + options.newcomers(),
+            Kind::Resume(options) => options.travellers + options.bystanders,
         }
     }
 
@@ -160,6 +174,7 @@ impl Kind {
                 options.publishers
             }
             Kind::Mixed(options) => options.fanout.publishers,
+            Kind::Resume(options) => options.publishers(),
             Kind::Echo(_) | Kind::Tunnel(_) | Kind::Idle(_) | Kind::Storm(_) | Kind::Kill(_) => 0,
         }
     }
@@ -187,6 +202,7 @@ impl Kind {
             Kind::Idle(options) => Box::new(idle::Idle::new(options.clone(), place)),
             Kind::Storm(options) => Box::new(storm::Storm::new(options.clone(), place)),
             Kind::Kill(options) => Box::new(kill::Kill::new(options.clone(), place)),
+            Kind::Resume(options) => Box::new(resume::Resume::new(options.clone(), place)),
         }
     }
 }

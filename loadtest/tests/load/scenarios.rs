@@ -42,6 +42,11 @@ fn all_is_well_in_every_scenario() {
         ("storm --count 300 --rate 2000 --leave abruptly --threads 2", "delivered  300 of 300 "),
         ("storm --count 50 --leave silently --deflate", "delivered  50 of 50 "),
         ("kill --connections 60 --rate 50 --before 0.3 --after 0.5 --topics 3", "found      60 came back"),
+        (RESUME, "found      40 came back"),
+        (
+            "resume --connections 21 --topics 2 --threads 2 --streams 1 --before 0.3 --away 0.3 --after 0.3",
+            "live again p50 ",
+        ),
     ] {
         load(server, line).expect(0, &[RIGHT, found, "latency    p50 "]);
     }
@@ -100,6 +105,51 @@ fn what_a_newcomer_does_not_hear_is_lost() {
     let server = start_at(8, Mischief::JoinLate);
     load_wrong(server, "churn --subscribers 6 --movers 3 --moves 10 --rate 400 --count 200")
         .expect(1, &["lost: ", "messages at receiver "]);
+}
+
+/// A return that takes a second and a half, in which everybody misses some messages and hears others as they are said.
+const RESUME: &str = "resume --connections 40 --topics 4 --bystanders 5 --bystander-rate 50 --rate 8 --missed 10 \
+                      --before 0.5 --away 0.5 --after 0.5 --at-a-time 8";
+
+#[test]
+fn what_is_wrong_with_a_return_is_found() {
+    for (mischief, failed, named) in [
+        (Mischief::SkipMissed, "FAILED     40 lost, 0 doubled, 0 reordered", "first message "),
+        (Mischief::RepeatHeard, "FAILED     0 lost, 40 doubled, 0 reordered", "came again at receiver "),
+        (
+            Mischief::TellOfNoGap,
+            "FAILED     40 lost, 0 doubled, 0 reordered",
+            "came back and was told that it has missed something",
+        ),
+    ] {
+        for chunked in [false, true] {
+            load_wrong(start_with(u64::MAX, mischief, chunked), RESUME).expect(1, &[failed, named]);
+        }
+    }
+}
+
+#[test]
+fn a_server_that_starts_again_must_say_that_it_knows_no_place() {
+    let run = |mischief| {
+        let server = start_with(u64::MAX, mischief, false);
+        // A file, for a command without spaces.
+        let script =
+            std::env::temp_dir().join(format!("moongate-load-test-{}-{mischief:?}.sh", std::process::id()));
+        let (ip, port) = (server.ip(), server.port());
+        let ask =
+            format!("exec 3<>/dev/tcp/{ip}/{port}; printf 'GET /restart HTTP/1.1\\r\\n\\r\\n' >&3; cat <&3");
+        std::fs::write(&script, ask + "\n").expect("a file");
+        let said = load(server, &format!("{RESUME} --restart bash<{}", script.display()));
+        std::fs::remove_file(&script).expect("it is there");
+        said
+    };
+    run(Mischief::Nothing).expect(0, &[RIGHT, "found      40 were cut off", "found      40 came back"]);
+    run(Mischief::TellOfNothing)
+        .expect(1, &["FAILED     40 lost, 0 doubled", "was not told that nobody knows its place"]);
+    let server = start(Mischief::Nothing);
+    load(server, &format!("{RESUME} --restart false"))
+        .expect(2, &["--restart: \"false\" ended with exit status: 1"]);
+    load(server, &format!("{RESUME} --restart true --threads 2")).expect(2, &["--restart needs one thread"]);
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! A server of a few lines, with a thread for each connection, that can be told to do one thing wrong. It speaks
-//! WebSocket, compressed where it is asked for, event streams in chunks or without, and takes messages by POST.
+//! WebSocket, compressed where it is asked for, event streams in chunks or without, and takes messages by POST. It keeps
+//! what was said for who comes back, and forgets it when it is asked to start again.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::Duration;
@@ -42,6 +44,14 @@ pub(crate) enum Mischief {
     JoinLate,
     /// Says a word of its own instead of nothing.
     Chatter,
+    /// Who comes back does not hear the first message it missed.
+    SkipMissed,
+    /// Who comes back hears the last message before those it missed again.
+    RepeatHeard,
+    /// Who comes back is told that it has missed something, and has not.
+    TellOfNoGap,
+    /// Who comes back from before the server started again is not told that nobody knows its place.
+    TellOfNothing,
 }
 
 /// Starts a server that lives as long as the tests and does something wrong with the 20th delivery.
@@ -58,7 +68,8 @@ pub(crate) fn start_at(wrong: u64, mischief: Mischief) -> SocketAddr {
 pub(crate) fn start_with(wrong: u64, mischief: Mischief, chunked: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("its address");
-    let server = Arc::new(Server { mischief, wrong, chunked, topics: Mutex::default() });
+    let (topics, epoch) = (Mutex::default(), AtomicU64::new(1));
+    let server = Arc::new(Server { mischief, wrong, chunked, topics, epoch });
     thread::spawn(move || {
         for (turn, stream) in (1..).zip(listener.incoming().flatten()) {
             // Connections begin one after the other, so that it is known which of them is the second. The client is told
@@ -78,10 +89,21 @@ struct Server {
     /// Whether event streams come in chunks.
     chunked: bool,
     topics: Mutex<HashMap<String, Topic>>,
+    /// How often it was started.
+    epoch: AtomicU64,
 }
 
-/// Those who listen; locked while one message goes to all of them, so that there is one order.
-type Topic = Arc<Mutex<Vec<Peer>>>;
+/// Locked while one message goes to all who listen, so that there is one order.
+type Topic = Arc<Mutex<Board>>;
+
+/// What a topic is made of.
+#[derive(Default)]
+struct Board {
+    /// Those who listen.
+    peers: Vec<Peer>,
+    /// All that was said.
+    said: Vec<(Opcode, Vec<u8>)>,
+}
 
 /// A connection that goes on after its request was answered.
 struct Conversation {
@@ -122,6 +144,15 @@ impl Server {
             stream.write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\nno room here")?;
             return Ok(None);
         }
+        if path == "/restart" {
+            self.restart();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            return Ok(None);
+        }
+        let (path, since) = match path.split_once("?since=") {
+            Some((path, since)) => (path.to_owned(), Some(since.to_owned())),
+            None => (path, None),
+        };
         let topic = self.topic(&path);
         if head.starts_with("POST ") {
             self.take_post(stream, &head, &topic)?;
@@ -133,7 +164,7 @@ impl Server {
             Some(_) => Form::Compressed,
             None => Form::Frames,
         };
-        let answer = self.answer(&head, form)?;
+        let mut answer = self.answer(&head, form)?;
         let peer = |stream: &TcpStream, wrong| -> io::Result<Peer> {
             Ok(Peer { stream: stream.try_clone()?, form, count: 0, held: Vec::new(), wrong })
         };
@@ -144,17 +175,23 @@ impl Server {
         }
         let mut echo = peer(&stream, Some(self.wrong))?;
         // Nothing may be said before the answer, and nothing said after it may be missed.
-        let mut peers = lock(&topic);
+        let mut board = lock(&topic);
+        let missed = since.map(|since| self.missed(&since, &board, form, &mut answer));
         if !is_late {
             stream.write_all(answer.as_bytes())?;
         }
-        if path != "/echo" {
-            let wrong = (peers.len() == 1).then_some(self.wrong);
-            peers.push(peer(&stream, wrong)?);
+        if let Form::Events | Form::Chunks = form {
+            let place = format!("id: {:016x}-{}\n\n", self.epoch(), board.said.len());
+            stream.write_all(&form.cut(place.into_bytes()))?;
         }
-        drop(peers);
+        stream.write_all(&missed.unwrap_or_default())?;
+        if path != "/echo" {
+            let wrong = (board.peers.len() == 1).then_some(self.wrong);
+            board.peers.push(peer(&stream, wrong)?);
+        }
+        drop(board);
         if self.mischief == Mischief::Chatter {
-            echo.stream.write_all(&form.encode(Opcode::Text, b"hello, newcomer"))?;
+            echo.stream.write_all(&form.encode((1, 1), Opcode::Text, b"hello, newcomer"))?;
         }
         Ok(Some(Conversation { stream, path, topic, echo }))
     }
@@ -200,10 +237,57 @@ impl Server {
     }
 
     fn publish(&self, opcode: Opcode, payload: &[u8], topic: &Topic) {
-        for peer in lock(topic).iter_mut() {
+        let mut board = lock(topic);
+        board.said.push((opcode, payload.to_vec()));
+        let place = (self.epoch(), board.said.len() as u64);
+        for peer in &mut board.peers {
             // One that is gone says so in its own thread.
-            let _ = peer.deliver(self.mischief, opcode, payload);
+            let _ = peer.deliver(self.mischief, place, opcode, payload);
         }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Relaxed)
+    }
+
+    /// What was said since, and before it, or in the answer, whether that is all.
+    fn missed(&self, since: &str, board: &Board, form: Form, answer: &mut String) -> Vec<u8> {
+        let (epoch, offset) = since.split_once('-').expect("a place");
+        let known = u64::from_str_radix(epoch, 16) == Ok(self.epoch());
+        let offset: usize = offset.parse().expect("an offset");
+        let recovered = match self.mischief {
+            Mischief::TellOfNoGap => false,
+            Mischief::TellOfNothing => true,
+            _ => known,
+        };
+        let from = match self.mischief {
+            _ if !known => 0,
+            Mischief::SkipMissed => offset + 1,
+            Mischief::RepeatHeard => offset.saturating_sub(1),
+            _ => offset,
+        };
+        let mut out = Vec::new();
+        if matches!(form, Form::Frames | Form::Compressed) {
+            answer.truncate(answer.len() - 2);
+            *answer += &format!("Moongate-Recovered: {recovered}\r\n\r\n");
+        } else if !recovered {
+            out = form.cut(b"event: gap\ndata: {}\n\n".to_vec());
+        }
+        for (offset, (opcode, payload)) in (1..).zip(&board.said).skip(from) {
+            out.extend_from_slice(&form.encode((self.epoch(), offset), *opcode, payload));
+        }
+        out
+    }
+
+    /// Ends all connections and forgets what was said, as if it were another server.
+    fn restart(&self) {
+        for (_, topic) in lock(&self.topics).drain() {
+            for peer in &lock(&topic).peers {
+                // One that has gone needs no end.
+                let _ = peer.stream.shutdown(Shutdown::Both);
+            }
+        }
+        self.epoch.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -222,7 +306,7 @@ impl Conversation {
                 let step = decoder.step(input, &limits).map_err(io::Error::other)?;
                 let consumed = step.consumed;
                 let mut say = |opcode, payload: &[u8]| match path.as_str() {
-                    "/echo" => echo.deliver(server.mischief, opcode, payload),
+                    "/echo" => echo.deliver(server.mischief, (1, 1), opcode, payload),
                     _ => {
                         server.publish(opcode, payload, topic);
                         Ok(())
@@ -245,7 +329,13 @@ impl Conversation {
 }
 
 impl Peer {
-    fn deliver(&mut self, mischief: Mischief, mut opcode: Opcode, payload: &[u8]) -> io::Result<()> {
+    fn deliver(
+        &mut self,
+        mischief: Mischief,
+        place: (u64, u64),
+        mut opcode: Opcode,
+        payload: &[u8],
+    ) -> io::Result<()> {
         self.count += 1;
         let mut payload = payload.to_vec();
         let is_wrong = self
@@ -267,16 +357,20 @@ impl Peer {
                     encode_close(1013, "too slow", &mut goodbye);
                 }
                 self.stream.write_all(&goodbye)?;
-                return self.stream.shutdown(std::net::Shutdown::Both);
+                return self.stream.shutdown(Shutdown::Both);
             }
             Mischief::Nothing
             | Mischief::Refuse
             | Mischief::WrongKey
             | Mischief::Fill
             | Mischief::JoinLate
-            | Mischief::Chatter => {}
+            | Mischief::Chatter
+            | Mischief::SkipMissed
+            | Mischief::RepeatHeard
+            | Mischief::TellOfNoGap
+            | Mischief::TellOfNothing => {}
         }
-        let mut bytes = self.form.encode(opcode, &payload).repeat(times);
+        let mut bytes = self.form.encode(place, opcode, &payload).repeat(times);
         if hold {
             self.held = bytes;
             return Ok(());
@@ -287,7 +381,8 @@ impl Peer {
 }
 
 impl Form {
-    fn encode(self, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    /// One message; `place`: its epoch and offset, which only events tell.
+    fn encode(self, place: (u64, u64), opcode: Opcode, payload: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let kind = if opcode == Opcode::Text { Kind::Text } else { Kind::Binary };
         match self {
@@ -300,14 +395,24 @@ impl Form {
                     encode(opcode, payload, &mut out);
                 }
             }
-            Form::Events => event::encode(1, 1, kind, payload, &mut out),
-            Form::Chunks => {
-                for part in Form::Events.encode(opcode, payload).chunks(40) {
-                    out.extend_from_slice(format!("{:X}\r\n", part.len()).as_bytes());
-                    out.extend_from_slice(part);
-                    out.extend_from_slice(b"\r\n");
-                }
+            Form::Events | Form::Chunks => {
+                event::encode(place.0, place.1, kind, payload, &mut out);
+                out = self.cut(out);
             }
+        }
+        out
+    }
+
+    /// Events as they travel.
+    fn cut(self, events: Vec<u8>) -> Vec<u8> {
+        if self != Form::Chunks {
+            return events;
+        }
+        let mut out = Vec::new();
+        for part in events.chunks(40) {
+            out.extend_from_slice(format!("{:X}\r\n", part.len()).as_bytes());
+            out.extend_from_slice(part);
+            out.extend_from_slice(b"\r\n");
         }
         out
     }

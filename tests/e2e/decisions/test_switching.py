@@ -121,6 +121,8 @@ def test_j1_j2_j3_an_event_stream_byte_for_byte(gateway, topic, version):
         assert answer.one("Connection") == "close" and answer.members("Vary") == ["accept", "origin"]
         expect = b"retry: 2000\n\n"
         assert stream.take(len(expect)) == expect
+        # J4: where it begins.
+        begins = stream.take(len("id: 0123456789abcdef-0\n\n"))
         for body, kind, lines in [
             (b"plain", "text/plain", b"data: plain\n"),
             (b"a\nb\r\nc\rd", "text/plain", b"data: a\ndata: b\ndata: c\ndata: d\n"),
@@ -129,6 +131,7 @@ def test_j1_j2_j3_an_event_stream_byte_for_byte(gateway, topic, version):
             (b"\x00\xff\n", "application/octet-stream", b"event: binary\ndata: AP8K\n"),
         ]:
             place = raw.post(gateway.listen, f"/topics/{topic}", body, f"Content-Type: {kind}").json()
+            assert begins == f"id: {place['epoch']}-0\n\n".encode()
             expect = f"id: {place['epoch']}-{place['offset']}\n".encode() + lines + b"\n"
             assert stream.take(len(expect)) == expect
             assert re.fullmatch(rb"id: [0-9a-f]{16}-[1-9][0-9]*", expect.split(b"\n")[0])

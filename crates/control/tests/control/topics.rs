@@ -22,10 +22,16 @@ fn a_message_has_its_place_before_the_answer() {
     );
     let second = world.post("/topics/news", "Content-Type: application/octet-stream\r\n", b"\xff\0");
     assert_eq!(second.json(), json!({ "topic": "news", "epoch": epoch, "offset": 2 }));
+    let third = world.post("/topics/news", "Content-Type: application/json\r\n", b"[1.50]\n");
+    assert_eq!(third.json(), json!({ "topic": "news", "epoch": epoch, "offset": 3 }));
     // The home encodes a message once for all who hear it in one form.
-    let expect = [(Kind::Text, "grüße".as_bytes().to_vec()), (Kind::Binary, b"\xff\0".to_vec())];
+    let expect = [
+        (Kind::Text, "grüße".as_bytes().to_vec()),
+        (Kind::Binary, b"\xff\0".to_vec()),
+        (Kind::Json, b"[1.50]\n".to_vec()),
+    ];
     let patience = Instant::now() + crate::world::PATIENCE;
-    while world.heard.lock().unwrap().len() < 2 && Instant::now() < patience {
+    while world.heard.lock().unwrap().len() < 3 && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(*world.heard.lock().unwrap(), expect);
@@ -52,6 +58,10 @@ fn what_becomes_of_a_publish() {
     check("/topics/a", "Content-Type: text/plain\r\n", b"a\xc0\x80", 415, Err("not_text"));
     check("/topics/a", "Content-Type: application/octet-streams\r\n", b"\xff", 415, Err("not_text"));
     check("/topics/a", "Content-Type: Application/Octet-Stream ; a=b\r\n", b"\xff", 200, Ok("a"));
+    check("/topics/a", "Content-Type: application/json; charset=utf-8\r\n", b"{}", 200, Ok("a"));
+    check("/topics/a", "Content-Type: APPLICATION/JSON\r\n", b"{", 400, Err("not_json"));
+    check("/topics/a", "Content-Type: application/json\r\n", b"\"\xff\"", 400, Err("not_json"));
+    check("/topics/a", "Content-Type: a/b\r\nContent-Type: application/json\r\n", b"{", 200, Ok("a"));
     check("/topics/", "", b"x", 400, Err("topic_empty"));
     check("/topics//a", "", b"x", 400, Err("topic_empty_segment"));
     check("/topics/a/", "", b"x", 400, Err("topic_trailing_slash"));

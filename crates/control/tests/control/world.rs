@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use moongate_control::{Config, Control, ControlBell, Driver, Limits, Outcome};
 use moongate_hub::{
-    Bell, Command, Encode, Form, HashKey, Hub, Kind, Mesh, Message, OutboxLimits, OutboxPolicy, ShardPort,
-    Snapshot, Subscribed,
+    Bell, Command, Encode, Form, HashKey, HistoryLimits, Hub, Kind, Mesh, Message, OutboxLimits,
+    OutboxPolicy, ShardPort, Snapshot, Start, Subscribed,
 };
 use moongate_io::{ConnId, Meter, Time};
 
@@ -107,14 +107,19 @@ impl Shard {
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
-        let config = moongate_hub::Config { topics_max, topic_linger: Duration::from_secs(60), outbox };
+        let config = moongate_hub::Config {
+            topics_max,
+            topic_linger: Duration::from_secs(60),
+            history: HistoryLimits::OFF,
+            outbox,
+        };
         let mut hub = Hub::new(&config, Recorder(heard), port, Meter::default(), 77);
         let mut draining = false;
         for (slot, topic) in topics.iter().enumerate() {
             hub.outboxes.open(slot as u32);
             let name = hub.name(topic);
             let (Subscribed::Now(_) | Subscribed::Later(_)) =
-                hub.subscribe(ConnId::new(slot as u32, 0), name, Form(0));
+                hub.subscribe(ConnId::new(slot as u32, 0), name, Form(0), Start::Now);
         }
         loop {
             while stalled.load(Ordering::Relaxed) {

@@ -1,5 +1,7 @@
 //! What no setting can know by itself: whether they fit together.
 
+use moongate_wire::{ENCODED_EXTRA_BYTES_MAX, ENCODED_TIMES_MAX};
+
 use super::value::size_text;
 use super::{Anonymous, Problem, Settings};
 
@@ -29,6 +31,28 @@ fn outbox_holds_a_message(settings: &Settings) -> Option<String> {
             size_text(message)
         )
     })
+}
+
+/// What fits together and still is probably not meant so.
+pub(super) fn doubts(settings: &Settings) -> Vec<String> {
+    outbox_holds_any_form(settings).into_iter().collect()
+}
+
+/// A frame has been seen to fit. An event and a subprotocol's JSON are longer than what they carry.
+fn outbox_holds_any_form(settings: &Settings) -> Option<String> {
+    let (outbox, message) = (settings.outbox_bytes_max, settings.message_bytes_max);
+    let longest = message.saturating_mul(ENCODED_TIMES_MAX).saturating_add(ENCODED_EXTRA_BYTES_MAX);
+    if outbox >= longest || outbox_holds_a_message(settings).is_some() {
+        return None;
+    }
+    Some(format!(
+        "MOONGATE_OUTBOX_BYTES_MAX is {}, and a message of MOONGATE_MESSAGE_BYTES_MAX ({}) can take {ENCODED_TIMES_MAX} \
+         times its size in an event stream or a subprotocol, where line ends, control characters and bytes are written out: \
+         who has not read all before it is then too slow for it; raise the one to {}, or lower the other",
+        size_text(outbox),
+        size_text(message),
+        size_text(longest)
+    ))
 }
 
 fn memory_holds_a_message(settings: &Settings) -> Option<String> {

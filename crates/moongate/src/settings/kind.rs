@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use moongate_wire::origin::{Origin, Origins};
+use moongate_wire::protocol::{SUBPROTOCOLS, Subprotocol, wamp};
 use moongate_wire::route::Routes;
 use tracing_subscriber::filter::Targets;
 
@@ -48,6 +49,10 @@ pub(super) enum Kind {
     Origins { place: Place<Origins> },
     /// What to log: a level, or levels by target.
     Filter { place: Place<Targets> },
+    /// Subprotocols, or `off`.
+    Subprotocols { place: Place<Vec<Subprotocol>> },
+    /// A URI as WAMP has them.
+    WampUri { place: Place<String> },
     /// A table of routes, or nothing.
     Routes { place: Place<Option<Routes>> },
     /// Something nobody else may see.
@@ -92,6 +97,12 @@ impl Kind {
             }
             Kind::Origins { place } => *place(settings) = Origins::parse(text).ok()?,
             Kind::Filter { place } => *place(settings) = value::log_filter(text)?,
+            Kind::Subprotocols { place } => {
+                *place(settings) = unless("off", text, value::subprotocols)?.unwrap_or_default();
+            }
+            Kind::WampUri { place } => {
+                *place(settings) = wamp::is_uri(text).then(|| text.to_owned())?;
+            }
             Kind::Routes { place } => *place(settings) = Some(Routes::parse(text).ok()?),
             Kind::Secret { place } => *place(settings) = Some(Secret::new(value::secret(text)?)),
         }
@@ -130,6 +141,13 @@ impl Kind {
                 "off, error, warn, info, debug or trace, for all or by part, such as info,moongate_gate=debug"
                     .into()
             }
+            Kind::Subprotocols { .. } => {
+                format!(
+                    "off, or subprotocols of {}",
+                    alternatives(SUBPROTOCOLS.iter().map(|known| known.name))
+                )
+            }
+            Kind::WampUri { .. } => "words parted by dots, such as realm1 or com.example.app".into(),
             Kind::Routes { .. } => {
                 "routes, such as /topics/* topics; /chat/* tunnel app.internal:3000; / page".into()
             }

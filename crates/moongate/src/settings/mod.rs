@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use moongate_sys::DriverKind;
 use moongate_wire::origin::{Origin, Origins};
+use moongate_wire::protocol::Subprotocol;
 use moongate_wire::route::Routes;
 use tracing_subscriber::filter::Targets;
 
@@ -67,6 +68,9 @@ pub(crate) struct Settings {
     pub(crate) deflate_min_bytes: usize,
     pub(crate) topics_max: u32,
     pub(crate) topic_linger: Duration,
+    pub(crate) history_messages: u32,
+    pub(crate) history_bytes: usize,
+    pub(crate) history_ttl: Duration,
     pub(crate) head_timeout: Duration,
     pub(crate) ping_interval: Duration,
     pub(crate) pong_timeout: Duration,
@@ -86,6 +90,11 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) upstream_refresh: Duration,
     pub(crate) tunnel_buffer_bytes_max: usize,
+    pub(crate) subprotocols: Vec<Subprotocol>,
+    pub(crate) subscription_topics_max: u32,
+    pub(crate) wamp_realm: String,
+    pub(crate) wamp_alias: bool,
+    pub(crate) requests_in_flight_max: u32,
     routes_wanted: Option<Routes>,
     anonymous_wanted: Option<Anonymous>,
     echo_wanted: Option<bool>,
@@ -238,6 +247,7 @@ pub(crate) fn load(variables: impl IntoIterator<Item = (OsString, OsString)>) ->
     }
 
     loaded.warnings = ours.iter().map(|(name, _)| unknown_name(name)).collect();
+    loaded.warnings.extend(checks::doubts(&loaded.settings));
     loaded.problems.extend(checks::across(&loaded.settings));
     loaded
 }

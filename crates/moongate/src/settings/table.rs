@@ -49,6 +49,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { title: "Where it listens", settings: LISTENING },
     Group { title: "Who may", settings: ENTITLEMENT },
     Group { title: "What it serves beside topics", settings: SERVING },
+    Group { title: "Subprotocols", settings: SUBPROTOCOLS },
     Group { title: "Routes and upstreams", settings: ROUTES },
     Group { title: "Compression", settings: COMPRESSION },
     Group { title: "Control listener", settings: CONTROL },
@@ -118,8 +119,8 @@ const SERVING: &[Setting] = &[
         name: "PAGE",
         kind: Kind::SwitchOrAuto { place: |settings| &mut settings.page_wanted },
         default: "auto",
-        doc: "Whether a browser on `/` or on a topic gets the page to try it with. `auto` is on where every listener \
-              is on loopback, else off.",
+        doc: "Whether a browser on `/` or on a topic gets the page to try it with, and anyone the client on \
+              `/moongate.js`. `auto` is on where every listener is on loopback, else off.",
     },
     Setting {
         name: "HEALTH",
@@ -129,14 +130,50 @@ const SERVING: &[Setting] = &[
     },
 ];
 
+const SUBPROTOCOLS: &[Setting] = &[
+    Setting {
+        name: "SUBPROTOCOLS",
+        kind: Kind::Subprotocols { place: |settings| &mut settings.subprotocols },
+        default: "moongate.v1,wamp.2.json",
+        doc: "Which subprotocols a WebSocket on a topic or on `/connect` may agree on, by `Sec-WebSocket-Protocol`. Of those \
+              that a client offers its first one here is spoken, the same on every route of `topics` and of `connect`; with \
+              none, a topic's WebSocket carries bare payloads, and `/connect` refuses it.",
+    },
+    Setting {
+        name: "SUBSCRIPTION_TOPICS_MAX",
+        kind: Kind::Count { least: 1, most: 65_536, place: |settings| &mut settings.subscription_topics_max },
+        default: "256",
+        doc: "How many topics one connection may hear in a subprotocol. One more is answered with an error.",
+    },
+    Setting {
+        name: "REQUESTS_IN_FLIGHT_MAX",
+        kind: Kind::Count { least: 1, most: 65_536, place: |settings| &mut settings.requests_in_flight_max },
+        default: "64",
+        doc: "How many requests of one connection in a subprotocol may wait for their answers. At the limit its socket is \
+              not read until half of them are answered.",
+    },
+    Setting {
+        name: "WAMP_REALM",
+        kind: Kind::WampUri { place: |settings| &mut settings.wamp_realm },
+        default: "realm1",
+        doc: "The realm that WAMP clients join. There is one, and its topics are those of all other protocols.",
+    },
+    Setting {
+        name: "WAMP_ALIAS",
+        kind: Kind::Switch { place: |settings| &mut settings.wamp_alias },
+        default: "off",
+        doc: "Whether WAMP, where it is enabled, may also be agreed on as `wamp`, which no specification has it called.",
+    },
+];
+
 const ROUTES: &[Setting] = &[
     Setting {
         name: "ROUTES",
         kind: Kind::Routes { place: |settings| &mut settings.routes_wanted },
         default: "",
         doc: "Which path leads to what: routes such as `/chat/* tunnel app.internal:3000`, parted by `;` or line ends, \
-              of which the first that matches decides. It replaces what is served without it (`/topics/* topics; /echo \
-              echo; / page`, the last two as `MOONGATE_ECHO` and `MOONGATE_PAGE` say), so these two cannot be set \
+              of which the first that matches decides. It replaces what is served without it (`/topics/* topics; /connect \
+              connect; /echo echo; / page`, the last two as `MOONGATE_ECHO` and `MOONGATE_PAGE` say), so these two cannot be set \
               beside it; `MOONGATE_HEALTH` still decides about health. Recipes are in `docs/tunnels.md`.",
     },
     Setting {
@@ -236,7 +273,8 @@ const LIMITS: &[Setting] = &[
         kind: Kind::Size { least: KIB, most: 2 * GIB, place: |settings| &mut settings.outbox_bytes_max },
         default: "1MiB",
         doc: "How much may wait for one subscriber before `MOONGATE_OUTBOX_POLICY` decides. Must exceed \
-              `MOONGATE_MESSAGE_BYTES_MAX` by the 14 bytes a frame's header can have.",
+              `MOONGATE_MESSAGE_BYTES_MAX` by the 14 bytes a frame's header can have. With less than seven times as much \
+              the start warns: so long a message of line ends or control characters can be in an event stream or a subprotocol.",
     },
     Setting {
         name: "OUTBOX_POLICY",
@@ -292,7 +330,31 @@ const LIMITS: &[Setting] = &[
         },
         default: "1m",
         doc: "How long a topic that nobody hears and nobody speaks to is remembered. After that its offsets begin \
-              again, in a new epoch.",
+              again, in a new epoch. One that keeps messages is not forgotten.",
+    },
+    Setting {
+        name: "HISTORY_MESSAGES",
+        kind: Kind::Count { least: 0, most: 65_536, place: |settings| &mut settings.history_messages },
+        default: "64",
+        doc: "How many messages a topic keeps for subscribers that come back; 0 keeps none. When memory is short, the \
+              oldest go first.",
+    },
+    Setting {
+        name: "HISTORY_BYTES",
+        kind: Kind::Size { least: 1, most: GIB, place: |settings| &mut settings.history_bytes },
+        default: "256KiB",
+        doc: "How many bytes these messages may have together. Who comes back gets at most half of \
+              `MOONGATE_OUTBOX_BYTES_MAX` of them, the newest, and is told of the rest.",
+    },
+    Setting {
+        name: "HISTORY_TTL",
+        kind: Kind::Time {
+            least: millis(100),
+            most: minutes(1440),
+            place: |settings| &mut settings.history_ttl,
+        },
+        default: "5m",
+        doc: "How long a message is kept.",
     },
 ];
 

@@ -240,6 +240,23 @@ fn what_must_fit_together() {
 }
 
 #[test]
+fn a_message_in_its_longest_form_should_fit() {
+    let check = |message: &str, outbox: &str, expect: &[&str]| {
+        let loaded =
+            load_text(&[("MOONGATE_MESSAGE_BYTES_MAX", message), ("MOONGATE_OUTBOX_BYTES_MAX", outbox)]);
+        let doubt = loaded.warnings.concat();
+        assert_eq!(loaded.warnings.len(), usize::from(!expect.is_empty()), "{message} {outbox}: {doubt}");
+        assert!(expect.iter().all(|words| doubt.contains(words)), "{message} {outbox}: {doubt}");
+    };
+    check("64KiB", "449KiB", &[]);
+    let names = ["MOONGATE_OUTBOX_BYTES_MAX is 448KiB", "MOONGATE_MESSAGE_BYTES_MAX (64KiB)", "to 449KiB"];
+    check("64KiB", "448KiB", &names);
+    check("1MiB", "2MiB", &["raise the one to 7169KiB"]);
+    // That is a problem already, and said as one.
+    check("1MiB", "1MiB", &[]);
+}
+
+#[test]
 fn loopback_decides_what_is_convenient() {
     let check = |listen: &str, expect: (bool, bool, Anonymous)| {
         let settings = settings(&[("MOONGATE_LISTEN", listen)]);

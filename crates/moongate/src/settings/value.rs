@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use moongate_wire::origin::Origin;
+use moongate_wire::protocol::{SUBPROTOCOLS, Subprotocol};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// Units of sizes, the largest first. Powers of 1000 and of 1024 are told apart by the `i`, as IEC 80000-13 does.
@@ -92,6 +93,12 @@ pub(super) fn host(text: &str) -> Option<String> {
 /// An origin as a browser sends it: scheme, host and perhaps a port, nothing after it.
 pub(super) fn origin(text: &str) -> Option<Origin> {
     Origin::parse(text.as_bytes())
+}
+
+/// Subprotocols, by their names.
+pub(super) fn subprotocols(text: &str) -> Option<Vec<Subprotocol>> {
+    let known = |name| SUBPROTOCOLS.iter().find(|known| known.name == name).copied();
+    members(text).map(known).collect()
 }
 
 /// What to log: `warn` for everything, `info,moongate_gate=debug` for some part more than for the rest. Where no level

@@ -1,5 +1,6 @@
 //! The people at the other end: real bytes out, and every byte that comes back looked at.
 
+mod base64;
 mod deflate;
 mod http;
 mod payload;
@@ -8,6 +9,7 @@ mod scripted;
 mod socket;
 mod squeezed;
 mod stream;
+mod talker;
 mod tunnel;
 
 pub use deflate::Offer;
@@ -16,6 +18,7 @@ pub use scripted::{Expect, Scripted, rude};
 pub use socket::{Leave, Place, Socket, SocketPlan};
 pub use squeezed::rude_squeezed;
 pub use stream::{Stream, StreamPlan};
+pub use talker::{Talker, TalkerPlan, Tongue};
 pub use tunnel::{Caller, Manner, TunnelPlan, Upstream, Way};
 
 use std::time::Duration;

@@ -14,7 +14,21 @@ pub(super) fn padding(kind: Kind, bytes_max: usize, rng: &mut Rng) -> Vec<u8> {
     fill(kind, rng.between(0, most), rng)
 }
 
-/// The same, but long more often than not, and worth compressing: something is said over and over, now and then with
+/// What stands around the number that names a message which is JSON. With `arguments` it has the shape that WAMP gives to
+/// more than one argument (docs/protocols/wamp.md).
+pub(super) fn json(arguments: bool, bytes_max: usize, rng: &mut Rng) -> (&'static str, String) {
+    let padding = String::from_utf8(padding(Kind::Json, bytes_max, rng)).expect("it is text");
+    let escaped = serde_json::to_string(&padding).expect("text can be written");
+    // Digits that a double would not keep.
+    let rest = format!("{},1.50,9007199254740993]", &escaped[1..]);
+    if !arguments {
+        return ("[\"", rest);
+    }
+    let keywords = if rng.chance(50) { "{\"unit\":\"m\"}" } else { "{}" };
+    ("{\"args\":[\"", format!("{rest},\"kwargs\":{keywords}}}"))
+}
+
+/// Like [`padding`], but long more often than not, and worth compressing: something is said over and over, now and then with
 /// something new in between.
 pub(super) fn repetitive(kind: Kind, bytes_max: usize, rng: &mut Rng) -> Vec<u8> {
     let most = if rng.chance(30) { bytes_max.min(400) } else { bytes_max };
@@ -34,7 +48,7 @@ pub(super) fn repetitive(kind: Kind, bytes_max: usize, rng: &mut Rng) -> Vec<u8>
 fn fill(kind: Kind, count: usize, rng: &mut Rng) -> Vec<u8> {
     match kind {
         Kind::Binary => (0..count).map(|_| rng.draw() as u8).collect(),
-        Kind::Text => {
+        Kind::Text | Kind::Json => {
             let mut text = String::new();
             while text.len() < count {
                 text.push_str(rng.pick(WORDS));

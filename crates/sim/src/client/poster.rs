@@ -3,10 +3,10 @@
 use moongate_wire::Kind;
 
 use super::http::{Head, HeadReader};
-use super::payload::padding;
+use super::payload::{json, padding};
 use super::{Client, Hands};
 use crate::net::End;
-use crate::oracle::MessageId;
+use crate::oracle::{MessageId, Saying};
 
 /// What it is going to do.
 #[derive(Clone, Debug)]
@@ -18,6 +18,9 @@ pub struct PosterPlan {
     /// Whether it sends FIN behind its request.
     pub half_closes: bool,
 }
+
+/// How long messages may have to be for JSON to be among them.
+const JSON_BYTES_MIN: usize = 200;
 
 /// Posts once.
 pub struct Poster {
@@ -74,13 +77,27 @@ fn place(body: &[u8]) -> Option<(u64, u64)> {
 
 impl Client for Poster {
     fn begin(&mut self, hands: &mut Hands<'_>) {
-        let kind = if hands.rng.chance(70) { Kind::Text } else { Kind::Binary };
-        let padding = padding(kind, self.plan.bytes_max, hands.rng);
-        let now = hands.now();
-        let (message, payload) = hands.oracle.says(&self.plan.topic, kind, &padding, now);
+        let mut kind = hands.rng.pick(&[Kind::Text, Kind::Text, Kind::Json, Kind::Binary]);
+        if self.plan.bytes_max < JSON_BYTES_MIN {
+            kind = if kind == Kind::Json { Kind::Text } else { kind };
+        }
+        let (before, after) = match kind {
+            // Escapes and what stands around it take room.
+            Kind::Json => {
+                let arguments = hands.rng.chance(50);
+                let (before, after) = json(arguments, self.plan.bytes_max / 4, hands.rng);
+                (before, after.into_bytes())
+            }
+            Kind::Text | Kind::Binary => ("", padding(kind, self.plan.bytes_max, hands.rng)),
+        };
+        let (before, after) = (before.as_bytes(), &after[..]);
+        let topic = &self.plan.topic;
+        let saying = Saying { topic, kind, before, after, by: None, excluded: false };
+        let (message, payload) = hands.oracle.say(saying, hands.net.now);
         self.message = Some(message);
         let media_type = match kind {
             Kind::Text => "",
+            Kind::Json => "Content-Type: application/json\r\n",
             Kind::Binary => "Content-Type: application/octet-stream\r\n",
         };
         let chunked = hands.rng.chance(40);
@@ -90,7 +107,6 @@ impl Client for Poster {
             format!("Content-Length: {}", payload.len())
         };
         let expect = if hands.rng.chance(10) { "Expect: 100-continue\r\n" } else { "" };
-        let topic = &self.plan.topic;
         let mut request = format!(
             "POST /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\n{media_type}{expect}{framing}\r\n\r\n"
         )

@@ -13,7 +13,7 @@ use super::http::{EXPECT, HeadReader, KEY, handshake};
 use super::payload::{padding, repetitive};
 use super::{Client, Hands};
 use crate::net::End;
-use crate::oracle::{MessageId, SessionId};
+use crate::oracle::{MessageId, SessionId, Shown};
 use crate::rng::Rng;
 use crate::tamper::Tamper;
 
@@ -150,7 +150,7 @@ impl Socket {
     /// A message in one frame or in many, with pings between them.
     fn encode(&mut self, kind: Kind, payload: &[u8], rng: &mut Rng, out: &mut Vec<u8>) {
         let mut opcode = match kind {
-            Kind::Text => Opcode::Text,
+            Kind::Text | Kind::Json => Opcode::Text,
             Kind::Binary => Opcode::Binary,
         };
         let mut compress = self.plan.offer.agreed.is_some() && rng.chance(75);
@@ -307,7 +307,9 @@ impl Socket {
 
     fn message(&mut self, kind: Kind, payload: &[u8], hands: &mut Hands<'_>) {
         match (&self.plan.place, self.session) {
-            (Place::Topic(_), Some(session)) => hands.oracle.hears(session, kind, payload, None),
+            (Place::Topic(_), Some(session)) => {
+                hands.oracle.hears(session, Shown::Frames, kind, payload, None)
+            }
             (Place::Topic(_), None) => {}
             (Place::Echo, _) => {
                 if self.echoes.pop_front().is_none_or(|expect| expect != (kind, payload.to_vec())) {
@@ -454,7 +456,7 @@ impl Client for Socket {
     }
 }
 
-fn mask(rng: &mut Rng) -> [u8; 4] {
+pub(super) fn mask(rng: &mut Rng) -> [u8; 4] {
     (rng.draw() as u32).to_le_bytes()
 }
 

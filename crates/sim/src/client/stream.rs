@@ -2,10 +2,11 @@
 
 use moongate_wire::Kind;
 
+use super::base64::unbase64;
 use super::http::HeadReader;
 use super::{Client, Hands};
 use crate::net::End;
-use crate::oracle::{Place, SessionId};
+use crate::oracle::{Place, SessionId, Shown};
 
 /// What it is going to do.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Stream {
     state: State,
     head: HeadReader,
     session: Option<SessionId>,
+    /// The stay that it asks to go on with.
+    returning: Option<SessionId>,
     line: Vec<u8>,
     event: Event,
 }
@@ -36,7 +39,7 @@ pub struct Stream {
 #[derive(Default)]
 struct Event {
     id: Option<Place>,
-    binary: bool,
+    name: Vec<u8>,
     data: Option<Vec<u8>>,
 }
 
@@ -48,6 +51,7 @@ impl Stream {
             state: State::Asking,
             head: HeadReader::default(),
             session: None,
+            returning: None,
             line: Vec::new(),
             event: Event::default(),
         }
@@ -55,7 +59,7 @@ impl Stream {
 
     fn over(&mut self, hands: &mut Hands<'_>) {
         self.state = State::Over;
-        if let Some(session) = self.session.take() {
+        if let Some(session) = self.session.take().or(self.returning.take()) {
             hands.oracle.leaves(session);
         }
     }
@@ -74,7 +78,13 @@ impl Stream {
             return self.over(hands);
         }
         let now = hands.now();
-        self.session = Some(hands.oracle.joins(&self.plan.topic, now));
+        self.session = Some(match self.returning.take() {
+            Some(session) => {
+                hands.oracle.resumes(session);
+                session
+            }
+            None => hands.oracle.joins(&self.plan.topic, now),
+        });
         self.state = State::Reading;
         if self.plan.stays > 0 {
             let stays = hands.rng.millis(0, self.plan.stays);
@@ -111,7 +121,7 @@ impl Stream {
                     hands.fault("J1: an id that is no place");
                 }
             }
-            b"event" => self.event.binary = value == b"binary",
+            b"event" => self.event.name = value.to_vec(),
             b"data" => match &mut self.event.data {
                 Some(data) => {
                     data.push(b'\n');
@@ -124,14 +134,27 @@ impl Stream {
     }
 
     fn dispatch(&mut self, hands: &mut Hands<'_>) {
-        let Event { id, binary, data } = std::mem::take(&mut self.event);
-        let Some(data) = data else { return };
+        let Event { id, name, data } = std::mem::take(&mut self.event);
         let Some(session) = self.session else { return };
+        let Some(data) = data else {
+            // J4: no event, but a place to come back to.
+            if let Some(place) = id {
+                hands.oracle.begins(session, place);
+            }
+            return;
+        };
+        if name == b"gap" {
+            return match gap(&data).filter(|(gap, _)| id == Some((gap.0, gap.2))) {
+                Some((gap, previous)) => hands.oracle.misses(session, gap, previous, hands.net.now),
+                None => hands.fault("J4: a gap that is not written as one"),
+            };
+        }
+        let binary = name == b"binary";
         let (Some(place), Some(payload)) = (id, if binary { unbase64(&data) } else { Some(data) }) else {
             return hands.fault("an event without a place or with broken base64");
         };
         let kind = if binary { Kind::Binary } else { Kind::Text };
-        hands.oracle.hears(session, kind, &payload, Some(place));
+        hands.oracle.hears(session, Shown::Events, kind, &payload, Some(place));
     }
 }
 
@@ -141,37 +164,33 @@ pub(super) fn place(text: &[u8]) -> Option<Place> {
     Some((u64::from_str_radix(epoch, 16).ok()?, offset.parse().ok()?))
 }
 
-/// Decodes base64 with padding (RFC 4648 §4), independently of the encoder that is tested.
-fn unbase64(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::new();
-    for four in text.chunks(4) {
-        let mut word = 0_u32;
-        let padding = four.iter().filter(|byte| **byte == b'=').count();
-        for byte in four {
-            let value = match byte {
-                b'A'..=b'Z' => byte - b'A',
-                b'a'..=b'z' => byte - b'a' + 26,
-                b'0'..=b'9' => byte - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                b'=' => 0,
-                _ => return None,
-            };
-            word = word << 6 | u32::from(value);
-        }
-        if four.len() != 4 || padding > 2 {
-            return None;
-        }
-        bytes.extend_from_slice(&word.to_be_bytes()[1..4 - padding]);
-    }
-    Some(bytes)
+/// `{"epoch":"<epoch>","from":<offset>,"to":<offset>}`, perhaps with a `previous_epoch`.
+fn gap(data: &[u8]) -> Option<((u64, u64, u64), Option<u64>)> {
+    let text = str::from_utf8(data).ok()?.strip_prefix("{\"epoch\":\"")?.strip_suffix('}')?;
+    let (epoch, rest) = text.split_once("\",\"from\":")?;
+    let (from, rest) = rest.split_once(",\"to\":")?;
+    let (to, previous) =
+        rest.split_once(",\"previous_epoch\":\"").map_or((rest, None), |(to, rest)| (to, Some(rest)));
+    let hexadecimal = |text: &str| u64::from_str_radix(text, 16).ok();
+    let previous = match previous {
+        Some(text) => Some(hexadecimal(text.strip_suffix('"')?)?),
+        None => None,
+    };
+    Some(((hexadecimal(epoch)?, from.parse().ok()?, to.parse().ok()?), previous))
 }
 
 impl Client for Stream {
     fn begin(&mut self, hands: &mut Hands<'_>) {
         let topic = &self.plan.topic;
-        let request =
-            format!("GET /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\nAccept: text/event-stream\r\n\r\n");
+        let mut request =
+            format!("GET /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\nAccept: text/event-stream\r\n");
+        if hands.rng.chance(80)
+            && let Some((session, (epoch, offset))) = hands.oracle.comes_back(topic, false)
+        {
+            self.returning = Some(session);
+            request += &format!("Last-Event-ID: {epoch:016x}-{offset}\r\n");
+        }
+        request += "\r\n";
         hands.say(request.as_bytes());
     }
 
@@ -214,20 +233,5 @@ impl Client for Stream {
             State::Reading if self.plan.stays > 0 => Some("a turn to leave"),
             State::Reading | State::Over => None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_of_the_rfc() {
-        for (text, bytes) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")]
-        {
-            assert_eq!(unbase64(text.as_bytes()).as_deref(), Some(bytes.as_bytes()), "{text}");
-        }
-        assert_eq!(unbase64(b"Zg="), None);
-        assert_eq!(unbase64(b"Z!=="), None);
     }
 }

@@ -3,6 +3,10 @@
 //! A request's path says all that is going to happen, so that both ends know what to expect of each other: which number
 //! it has, how the upstream behaves, and how many bytes go each way. The bytes themselves follow from the number.
 
+use std::time::Duration;
+
+use moongate_io::Time;
+
 use super::http::{HeadReader, handshake};
 use super::{Client, Hands};
 use crate::net::End;
@@ -75,7 +79,15 @@ pub enum Way {
     Silent,
     /// To a socket that is not there.
     Missing,
+    /// To an upstream that takes the call, for a while; neither end would ever end it.
+    Brief,
 }
+
+/// How long tunnels live that are [`Way::Brief`], as their route says.
+const LIFETIME: Duration = Duration::from_secs(5);
+
+/// How much longer one may live on, on its slow way to both ends; much less than silence may last.
+const LIFETIME_SLACK: Duration = Duration::from_secs(20);
 
 impl Way {
     /// What its paths start with.
@@ -85,6 +97,7 @@ impl Way {
             Way::Refused => "refused",
             Way::Silent => "silent",
             Way::Missing => "missing",
+            Way::Brief => "brief",
         }
     }
 }
@@ -122,13 +135,18 @@ impl TunnelPlan {
         let (manner, _) = MANNERS.into_iter().find(|(_, word)| *word == manner)?;
         Some(TunnelPlan {
             number: number.parse().ok()?,
-            way: Way::Open,
+            way: if way == Way::Brief.path() { Way::Brief } else { Way::Open },
             manner,
             up: up.parse().ok()?,
             down: down.parse().ok()?,
             upgrades: !way.starts_with("pass-"),
             leaves: false,
         })
+    }
+
+    /// Whether a side that has said so much has no more to say, and waits for an end that does not come by itself.
+    fn rests(&self, said: usize, of: usize) -> bool {
+        self.way == Way::Brief && said * 2 >= of
     }
 
     /// The bytes from `at` on that one side says, as many as there are up to `count`.
@@ -198,12 +216,15 @@ impl Caller {
             self.left = true;
             return hands.net.reset(hands.wire);
         }
-        let count = hands.rng.between(1, 1 + self.plan.up / 3);
+        if self.plan.rests(self.said, self.plan.up) {
+            return;
+        }
+        let count = hands.rng.between(1, 1 + self.plan.up / 3).min(self.plan.up - self.said);
         let bytes = self.plan.bytes(true, self.said, count);
         self.said += bytes.len();
         hands.say(&bytes);
         // An end before the 101 counts behind what came early.
-        if self.said == self.plan.up {
+        if self.said == self.plan.up && self.plan.way != Way::Brief {
             self.told_end = true;
             return hands.net.half_close(hands.wire);
         }
@@ -223,6 +244,7 @@ impl Caller {
         let expect = match (way, manner) {
             (Way::Refused | Way::Missing, _) => 502,
             (Way::Silent, _) => 504,
+            (Way::Brief, _) => 101,
             (Way::Open, Manner::Switches | Manner::Dies) if self.plan.upgrades => 101,
             (Way::Open, Manner::Switches | Manner::Dies) => 502,
             (Way::Open, Manner::Hangs | Manner::Babbles) => 502,
@@ -239,6 +261,8 @@ impl Caller {
             // H12
             (Manner::Dies, End::Fin) if status == 101 => hands.fault("a reset came as an end"),
             (_, End::Reset) => hands.fault(&format!("{manner:?} ended in a reset after {status}")),
+            // H17: what had not come yet does not come any more.
+            _ if way == Way::Brief => {}
             // H11
             (Manner::Switches, End::Fin) if status == 101 && self.heard.count != down => {
                 hands.fault(&format!("{} of {down} bytes came before the end", self.heard.count));
@@ -331,7 +355,8 @@ impl Client for Caller {
 
     fn goes_on(&self) -> bool {
         // The upstream's half has ended, and its own has not.
-        self.over && self.status == Some(101) && self.plan.manner == Manner::Switches && !self.told_end
+        let switches = self.plan.manner == Manner::Switches && self.plan.way != Way::Brief;
+        self.over && self.status == Some(101) && switches && !self.told_end
     }
 
     fn is_owed(&self) -> Option<&'static str> {
@@ -345,6 +370,7 @@ pub struct Upstream {
     head: Vec<u8>,
     plan: Option<TunnelPlan>,
     answered: bool,
+    switched_at: Option<Time>,
     said: usize,
     told_end: bool,
     heard: Heard,
@@ -396,6 +422,7 @@ impl Upstream {
             Manner::Hangs => return hands.net.close(hands.wire),
             Manner::Switches | Manner::Dies if plan.upgrades => {
                 hands.oracle.switches(plan.number);
+                self.switched_at = Some(hands.now());
                 let mut answer = head("101 Yes\r\nUpgrade: WebSocket\r\nConnection: upgrade");
                 // H10: some of it right behind the head.
                 let first = plan.bytes(false, 0, hands.rng.between(0, plan.down));
@@ -432,6 +459,14 @@ impl Upstream {
         }
     }
 
+    /// H17
+    fn judge_lifetime(&self, hands: &mut Hands<'_>) {
+        let lived = self.switched_at.map(|at| hands.now().since(at));
+        if let Some(lived) = lived.filter(|lived| *lived > LIFETIME + LIFETIME_SLACK && !hands.harsh) {
+            hands.fault(&format!("a tunnel lived for {lived:?}, and its lifetime is {LIFETIME:?}"));
+        }
+    }
+
     fn say_on(&mut self, plan: &TunnelPlan, hands: &mut Hands<'_>) {
         if self.told_end || !plan.manner.switches() || !plan.upgrades {
             return;
@@ -440,13 +475,16 @@ impl Upstream {
             self.over = true;
             return hands.net.reset(hands.wire);
         }
+        if plan.rests(self.said, plan.down) {
+            return;
+        }
         let mut bytes = plan.bytes(false, self.said, hands.rng.between(1, 1 + plan.down / 3));
         if let Some(byte) = bytes.first_mut().filter(|_| self.lies) {
             *byte ^= 1;
         }
         self.said += bytes.len();
         hands.say(&bytes);
-        if self.said == plan.down && plan.manner == Manner::Switches {
+        if self.said == plan.down && plan.manner == Manner::Switches && plan.way != Way::Brief {
             self.told_end = true;
             return hands.net.half_close(hands.wire);
         }
@@ -484,6 +522,9 @@ impl Client for Upstream {
     fn end(&mut self, end: End, hands: &mut Hands<'_>) {
         self.over = true;
         let Some(plan) = &self.plan else { return };
+        if plan.way == Way::Brief {
+            return self.judge_lifetime(hands);
+        }
         let whole = self.heard.count == plan.up;
         if self.answered && plan.manner == Manner::Switches && plan.upgrades && end == End::Fin && !whole {
             // A client that broke off leaves a reset behind, or the gateway's own end when it drains.
@@ -497,7 +538,10 @@ impl Client for Upstream {
     }
 
     fn goes_on(&self) -> bool {
-        let switches = self.plan.as_ref().is_some_and(|plan| plan.manner.switches() && plan.upgrades);
+        let switches = self
+            .plan
+            .as_ref()
+            .is_some_and(|plan| plan.manner.switches() && plan.upgrades && plan.way != Way::Brief);
         self.over && self.answered && switches && !self.told_end
     }
 

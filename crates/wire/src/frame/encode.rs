@@ -2,7 +2,7 @@
 
 use crate::copy;
 
-use super::header::{COMPRESSED_BIT, CONTROL_BYTES_MAX, Opcode};
+use super::header::{COMPRESSED_BIT, CONTROL_BYTES_MAX, HEADER_BYTES_MAX, Opcode};
 
 /// Appends the header of a frame of a server whose payload, `len` bytes, the caller appends after it.
 #[inline]
@@ -15,6 +15,27 @@ pub fn encode_header(opcode: Opcode, len: usize, out: &mut Vec<u8>) {
 pub fn encode(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     encode_header(opcode, payload.len(), out);
     copy::append(payload, out);
+}
+
+/// Appends a frame of a server whose payload is what `write` appends.
+pub fn encode_with(opcode: Opcode, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    // Most frames that are written like this have a header of four bytes.
+    const GUESS: usize = 4;
+    let start = out.len();
+    out.extend_from_slice(&[0; GUESS]);
+    write(out);
+    let end = out.len();
+    let len = end - start - GUESS;
+    header(opcode, true, false, len, out);
+    let mut bytes = [0; HEADER_BYTES_MAX];
+    let size = out.len() - end;
+    bytes[..size].copy_from_slice(&out[end..]);
+    out.resize(end.max(start + size + len), 0);
+    if size != GUESS {
+        out.copy_within(start + GUESS..end, start + size);
+        out.truncate(start + size + len);
+    }
+    out[start..start + size].copy_from_slice(&bytes[..size]);
 }
 
 /// Appends a frame of a server whose payload is compressed (RFC 7692 §6.1).
@@ -67,6 +88,17 @@ mod tests {
             let mut out = Vec::new();
             encode_header(Opcode::Binary, *len, &mut out);
             assert_eq!(out, *expect, "{len}");
+        }
+    }
+
+    #[test]
+    fn d5_the_same_frame_whose_length_is_known_last() {
+        for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
+            let payload = vec![b'x'; len];
+            let (mut out, mut expect) = (b"before".to_vec(), b"before".to_vec());
+            encode_with(Opcode::Text, &mut out, |out| out.extend_from_slice(&payload));
+            encode(Opcode::Text, &payload, &mut expect);
+            assert_eq!(out, expect, "{len}");
         }
     }
 

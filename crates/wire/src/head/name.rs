@@ -17,6 +17,8 @@ pub enum Name {
     Expect,
     /// `Host`
     Host,
+    /// `Last-Event-ID`
+    LastEventId,
     /// `Origin`
     Origin,
     /// `Sec-WebSocket-Extensions`
@@ -44,6 +46,7 @@ impl Name {
             7 => &[(Name::Upgrade, "upgrade")],
             10 => &[(Name::Connection, "connection")],
             12 => &[(Name::ContentType, "content-type")],
+            13 => &[(Name::LastEventId, "last-event-id")],
             14 => &[(Name::ContentLength, "content-length")],
             17 => {
                 &[(Name::SecWebSocketKey, "sec-websocket-key"), (Name::TransferEncoding, "transfer-encoding")]
@@ -91,6 +94,7 @@ mod tests {
         check("Content-Type", Name::ContentType);
         check("Expect", Name::Expect);
         check("Host", Name::Host);
+        check("Last-Event-ID", Name::LastEventId);
         check("Origin", Name::Origin);
         check("Sec-WebSocket-Extensions", Name::SecWebSocketExtensions);
         check("Sec-WebSocket-Key", Name::SecWebSocketKey);

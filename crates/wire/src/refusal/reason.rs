@@ -267,6 +267,9 @@ reasons! {
     SubprotocolRepeated 400 "subprotocol_repeated" "Repeated subprotocol"
         "Sec-WebSocket-Protocol names a subprotocol twice."
         "Name each subprotocol once.";
+    SubprotocolRequired 400 "subprotocol_required" "Subprotocol required"
+        "On this path topics are named in a subprotocol, and the request offers none that is enabled."
+        "Offer a subprotocol in Sec-WebSocket-Protocol, or connect to /topics/<name>.";
     ExtensionsMalformed 400 "extensions_malformed" "Malformed Sec-WebSocket-Extensions"
         "Sec-WebSocket-Extensions does not follow the grammar of RFC 6455, section 9.1."
         "Send a value such as permessage-deflate; client_max_window_bits, or leave the field out.";
@@ -286,6 +289,12 @@ reasons! {
     BodyTimeout 408 "body_timeout" "Body too slow"
         "The body was not complete in time."
         "Send the body at once.";
+    SinceMalformed 400 "since_malformed" "Malformed since"
+        "The query's since is neither 0 nor an epoch and an offset, or is there twice."
+        "Use ?since=0 for all that is kept, or ?since=<epoch>-<offset> as in an event's id, such as 5f3a9c0e11d2b477-42.";
+    NotJson 400 "not_json" "Body is not JSON"
+        "The body is said to be application/json and is not one JSON value, or arrays and objects in it are more than 128 deep."
+        "Send one JSON value, or another Content-Type: text/plain keeps the body as it is.";
     NotText 415 "not_text" "Body is not UTF-8"
         "The body is not valid UTF-8, and its Content-Type does not say that it is binary."
         "Send text as UTF-8, or bytes with Content-Type: application/octet-stream, as in curl -H 'Content-Type: application/octet-stream' --data-binary @file http://<host>/topics/<name>";

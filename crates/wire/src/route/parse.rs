@@ -133,7 +133,7 @@ fn route<'t>(piece: Word<'t>, routes: &mut Routes) -> Result<Option<Route>, Wron
     let Some(service) = words.next() else {
         return wrong(
             first,
-            "leads nowhere; wants a service behind it: topics, echo, page, health, ready or tunnel",
+            "leads nowhere; wants a service behind it: topics, connect, echo, page, health, ready or tunnel",
         );
     };
     let service = match service.text {
@@ -144,6 +144,7 @@ fn route<'t>(piece: Word<'t>, routes: &mut Routes) -> Result<Option<Route>, Wron
             );
         }
         "topics" => Service::Topics,
+        "connect" => Service::Connect,
         "echo" => Service::Echo,
         "page" => Service::Page,
         "health" => Service::Health { ready: false },
@@ -152,7 +153,12 @@ fn route<'t>(piece: Word<'t>, routes: &mut Routes) -> Result<Option<Route>, Wron
             return tunnel(service, &pattern, words, routes)
                 .map(|tunnel| Some(Route { pattern, service: Service::Tunnel(Box::new(tunnel)) }));
         }
-        _ => return wrong(service, "not a service; wants topics, echo, page, health, ready or tunnel"),
+        _ => {
+            return wrong(
+                service,
+                "not a service; wants topics, connect, echo, page, health, ready or tunnel",
+            );
+        }
     };
     match words.next() {
         Some(more) => {

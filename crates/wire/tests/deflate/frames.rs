@@ -42,7 +42,7 @@ fn decode_parts(parts: &[&[u8]], limits: &Limits) -> String {
             all.extend(step.item.map(|item| match item {
                 Item::Text(payload) => format!("text:{}", shown(payload)),
                 Item::Binary(payload) => format!("binary:{}", shown(payload)),
-                Item::Compressed(Kind::Text, payload) => format!("ctext:{}", shown(payload)),
+                Item::Compressed(Kind::Text | Kind::Json, payload) => format!("ctext:{}", shown(payload)),
                 Item::Compressed(Kind::Binary, payload) => format!("cbinary:{}", shown(payload)),
                 Item::Ping(payload) => format!("ping:{}", shown(payload)),
                 Item::Pong => "pong".to_owned(),

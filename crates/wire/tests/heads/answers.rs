@@ -276,7 +276,7 @@ fn answers_are_complete() {
     let retry = read(&Refusal::new(Reason::Draining).retry_after(77).detail("d").hint("h\n").answer());
     assert_eq!(
         (retry.one("retry-after"), retry.member("detail"), retry.member("hint")),
-        (Some("77"), "d", "h\\u000a")
+        (Some("77"), "d", "h\\n")
     );
     // A33, A34: the interim answer is a head and nothing else.
     assert_eq!(CONTINUE, b"HTTP/1.1 100 Continue\r\n\r\n");

@@ -1,6 +1,7 @@
 //! The upgrade decision table: section B of the checklist, row by row, and the routes.
 
 use moongate_wire::decide::{Decision, Policy};
+use moongate_wire::protocol::{Protocol, Subprotocol};
 use moongate_wire::route::Routes;
 
 use crate::support::{decision, lines, open_policy, origins, summary};
@@ -31,6 +32,31 @@ fn upgrades() {
     check("A16 absolute", "GET http://b/topics/news HTTP/1.1", &[], "101 topic news");
     check("A28 unknown fields", get, &["X-Anything: at all", "Sec-WebSocket-Future: 1"], "101 topic news");
     check("the query never names the topic", "GET /topics/news?topic=other HTTP/1.1", &[], "101 topic news");
+
+    let since = |query: &str| format!("GET /topics/news?{query} HTTP/1.1");
+    let place = "00000000000000a1-7";
+    check("B31 all that is kept", &since("since=0"), &[], "101 topic news since 0");
+    check("B31 a place", &since(&format!("a=b&since={place}&c")), &[], "101 topic news since a1-7");
+    check("B31 no place", &since("since=7"), &[], "400 since_malformed");
+    check("B31 an empty one", &since("since="), &[], "400 since_malformed");
+    check("B31 two", &since("since=0&since=0"), &[], "400 since_malformed");
+    check("B31 another name", &since("not_since=7&sinces=7"), &[], "101 topic news");
+    check("B31 only topics keep anything", "GET /echo?since=7 HTTP/1.1", &[], "101 echo");
+    check("B31 a page's WebSocket has no such field", get, &["Last-Event-ID: x"], "101 topic news");
+    let events = |id: &str, query: &str, fields: &[&str], expect: &str| {
+        let request: Vec<&str> = ["Connection:", "Upgrade:", "Accept: text/event-stream"]
+            .into_iter()
+            .chain(fields.iter().copied())
+            .collect();
+        check(id, &since(query), &request, expect);
+    };
+    let last = format!("Last-Event-ID: {place}");
+    events("J2 where it was", "", &[&last], "events news since a1-7");
+    events("J2 newer than the page's wish", "since=0", &[&last], "events news since a1-7");
+    events("J2 the page's wish", "since=0", &["Last-Event-ID:"], "events news since 0");
+    events("J2 never given out", "since=0", &["Last-Event-ID: 42"], "events news since 0-0");
+    events("J2 two of them", "", &[&last, &last], "events news since 0-0");
+    events("B31 no place", "since=7", &[], "400 since_malformed");
 
     check("B1 syntax comes first", "GET /nowhere#x HTTP/1.1", &[], "400 fragment");
     check("B2 HTTP/1.0", "GET /topics/news HTTP/1.0", &[], "426 upgrade_in_http10");
@@ -197,17 +223,36 @@ fn the_key_is_kept_as_it_came() {
 /// C3: one that the client listed, its first that is enabled, in the same spelling.
 #[test]
 fn subprotocols() {
-    let policy = Policy { subprotocols: &["beta", "alpha"], ..open_policy() };
-    let check = |offer: &str, expect: &str| {
-        let line = format!("Sec-WebSocket-Protocol: {offer}");
-        assert_eq!(summary(&decision(&upgrade("GET /echo HTTP/1.1", &[&line]), &policy)), expect, "{offer}");
+    let known = |name| Subprotocol { name, protocol: Protocol::V1 };
+    let policy = Policy { subprotocols: vec![known("beta"), known("alpha")], ..open_policy() };
+    let check = |path: &str, offer: &str, expect: &str| {
+        let request =
+            upgrade(&format!("GET {path} HTTP/1.1"), &[&format!("Sec-WebSocket-Protocol: {offer}")]);
+        assert_eq!(summary(&decision(&request, &policy)), expect, "{path} {offer}");
     };
-    check("alpha", "101 echo alpha");
-    check("x, alpha, beta", "101 echo alpha");
-    check("BETA", "101 echo");
-    check("alphabet, bet", "101 echo");
-    check("beta, b(", "400 subprotocol_malformed");
-    check("beta, beta", "400 subprotocol_repeated");
+    check("/topics/a", "alpha", "101 topic a alpha");
+    check("/topics/a", "x, alpha, beta", "101 topic a alpha");
+    check("/topics/a", "BETA", "101 topic a");
+    check("/topics/a", "alphabet, bet", "101 topic a");
+    check("/topics/a", "beta, b(", "400 subprotocol_malformed");
+    check("/topics/a", "beta, beta", "400 subprotocol_repeated");
+    check("/connect", "x, beta", "101 connect beta");
+    check("/connect", "BETA", "400 subprotocol_required");
+    check("/connect", "b(", "400 subprotocol_malformed");
+    // Nothing is spoken there.
+    check("/echo", "alpha", "101 echo");
+}
+
+#[test]
+fn a_subprotocol_is_not_compressed() {
+    let lines = ["Sec-WebSocket-Protocol: moongate.v1", "Sec-WebSocket-Extensions: permessage-deflate"];
+    let found = decision(&upgrade("GET /connect HTTP/1.1", &lines), &open_policy());
+    assert_eq!(summary(&found), "101 connect moongate.v1");
+    let none = Policy { subprotocols: Vec::new(), ..open_policy() };
+    let found = decision(&upgrade("GET /connect HTTP/1.1", &lines), &none);
+    assert_eq!(summary(&found), "400 subprotocol_required");
+    let found = decision(&upgrade("GET /topics/a HTTP/1.1", &lines), &none);
+    assert!(summary(&found).starts_with("101 topic a permessage-deflate"));
 }
 
 #[test]
@@ -219,6 +264,9 @@ fn routes() {
     check("the page", &["GET / HTTP/1.1"], "page");
     check("the page, any query", &["GET /?topic=x HTTP/1.1"], "page");
     check("A33 the page's head", &["HEAD / HTTP/1.1"], "page head");
+    check("the page's script", &["GET /moongate.js HTTP/1.1"], "script");
+    check("A33 the script's head", &["HEAD /moongate.js HTTP/1.1"], "script head");
+    check("the script is only read", &["POST /moongate.js HTTP/1.1"], "405 method_not_allowed");
     check("A13 the page", &["POST / HTTP/1.1"], "405 method_not_allowed");
     check("the page's methods", &["OPTIONS / HTTP/1.1"], "204");
     check("health", &["GET /healthz HTTP/1.1"], "healthz");
@@ -271,7 +319,7 @@ fn publishing() {
     check("chunks", &["Transfer-Encoding: chunked"], "publish a Text Chunked");
     check("binary", &["Content-Type: application/octet-stream"], "publish a Binary None");
     check("binary", &["Content-Type: Application/Octet-Stream ; x=y"], "publish a Binary None");
-    check("text", &["Content-Type: application/json"], "publish a Text None");
+    check("text", &["Content-Type: application/json"], "publish a Json None");
     check("text", &["Content-Type: application/octet-streams"], "publish a Text None");
     check("text", &["Content-Type: application/x-www-form-urlencoded"], "publish a Text None");
     check("the largest", &["Content-Length: 65536"], "publish a Text Length(65536)");
@@ -304,6 +352,7 @@ fn what_is_off_is_not_there() {
     };
     let closed = Policy::default();
     check(&closed, "GET / HTTP/1.1", "X: y", "404 not_found");
+    check(&closed, "GET /moongate.js HTTP/1.1", "X: y", "404 not_found");
     check(&closed, "GET /echo HTTP/1.1", "X: y", "404 not_found");
     check(&closed, "GET /topics/a HTTP/1.1", "Accept: text/html", "426 upgrade_required");
     check(&closed, "GET /topics/a HTTP/1.1", "Accept: text/html, text/event-stream;q=0.1", "events a");

@@ -6,6 +6,7 @@ use moongate_wire::origin::{Cors, Origins};
 use moongate_wire::refusal::{Reason, Refusal};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::{HeadLimits, Scanner};
+use moongate_wire::since::Since;
 
 /// The head made of these lines.
 pub(crate) fn lines(lines: &[&str]) -> Vec<u8> {
@@ -75,20 +76,27 @@ pub(crate) fn summary(decision: &Decision) -> String {
         Cors::Any => " cors=*".to_owned(),
         Cors::Origin(origin) => format!(" cors={origin}"),
     };
+    let since = |since: Option<Since>| match since {
+        None => String::new(),
+        Some(Since::AllKept) => " since 0".to_owned(),
+        Some(Since::After { epoch, offset }) => format!(" since {epoch:x}-{offset}"),
+    };
     match decision {
         Decision::WebSocket(upgrade) => {
             let place = match &upgrade.place {
                 Place::Topic(topic) => format!("101 topic {topic}"),
                 Place::Echo => "101 echo".to_owned(),
+                Place::Connect => "101 connect".to_owned(),
             };
             let after = if upgrade.expect_continue { " after 100" } else { "" };
-            let subprotocol = upgrade.agreed.subprotocol.map_or(String::new(), |name| format!(" {name}"));
+            let subprotocol =
+                upgrade.agreed.subprotocol.map_or(String::new(), |spoken| format!(" {}", spoken.name));
             let deflate =
                 upgrade.agreed.deflate.map_or(String::new(), |agreed| format!(" {}", agreed.answer()));
-            format!("{place}{after}{subprotocol}{deflate}")
+            format!("{place}{after}{subprotocol}{deflate}{}", since(upgrade.since))
         }
-        Decision::Events { topic, cors: told, head_only } => {
-            format!("events {topic}{}{}", head(head_only), cors(told))
+        Decision::Events { topic, since: from, cors: told, head_only } => {
+            format!("events {topic}{}{}{}", head(head_only), since(*from), cors(told))
         }
         Decision::Publish(publish) => {
             let after = if publish.expect_continue { " after 100" } else { "" };
@@ -97,6 +105,7 @@ pub(crate) fn summary(decision: &Decision) -> String {
         }
         Decision::Page { topic: Some(topic), head_only } => format!("page {topic}{}", head(head_only)),
         Decision::Page { topic: None, head_only } => format!("page{}", head(head_only)),
+        Decision::Script { head_only } => format!("script{}", head(head_only)),
         Decision::Health { ready, head_only } => {
             format!("{}{}", if *ready { "readyz" } else { "healthz" }, head(head_only))
         }

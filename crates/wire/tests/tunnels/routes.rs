@@ -10,8 +10,8 @@ fn a_table_is_understood() {
     check("", &[]);
     check(" ;; \n ; # nothing here; /x page\n", &[]);
     check(
-        "/topics/* topics;/echo echo\n/ page",
-        &["/topics/*  topics", "/echo      echo", "/          page"],
+        "/topics/* topics; /connect connect;/echo echo\n/ page",
+        &["/topics/*  topics", "/connect   connect", "/echo      echo", "/          page"],
     );
     check("/alive health; /ready ready", &["/alive  health", "/ready  ready"]);
     const TIMES: &str = "connect_timeout=5s answer_timeout=1m idle_timeout=1h lifetime=none";
@@ -91,7 +91,7 @@ fn errors_point_at_the_spot() {
     let plain = |text: &str, carets: &str, message: &str| check(text, text, carets, message);
     plain("topics/* topics", "^^^^^^^^", "starts with a slash");
     plain("/a", "^^", "leads nowhere");
-    plain("/a topic", "   ^^^^^", "not a service; wants topics, echo");
+    plain("/a topic", "   ^^^^^", "not a service; wants topics, connect, echo");
     plain("/a/*b page", "   ^", "a star goes at the end");
     plain("/* page; /a echo", "         ^^", "never reached: /* comes before it");
     plain("/a echo; /a page", "         ^^", "never reached: /a comes");
