@@ -105,8 +105,7 @@ bar_resume() {
     returning=$(milliseconds returning p99 "$log")
     at_most "ms, p99 of bystanders meanwhile" "$returning" "$(awk -v before="$before" 'BEGIN {print (3 * before > 5 ? 3 * before : 5)}')" ||
         verdict=1
-    # A hundred topics, 32 messages, two forms; what is said while they come back is said as it comes to some, and kept for
-    # others.
+    # A hundred topics, 32 messages, two forms, and what is said while they come back.
     at_most "encodings of what was missed" "$(sed -nE 's/^found +([0-9]+) kept messages were encoded.*/\1/p' "$log")" 7000 ||
         verdict=1
     return "$verdict"

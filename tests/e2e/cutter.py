@@ -39,11 +39,17 @@ class Cutter:
 
     async def _end(self):
         self._server.close()
-        await self._cut()
-        passing = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in passing:
-            task.cancel()
-        await asyncio.gather(*passing, return_exceptions=True)
+        while True:
+            # What was accepted in the last moment begins, so that it ends in order.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            passing = asyncio.all_tasks() - {asyncio.current_task()}
+            if not passing:
+                return
+            await self._cut()
+            for task in passing:
+                task.cancel()
+            await asyncio.gather(*passing, return_exceptions=True)
 
     def _call(self, doing):
         return asyncio.run_coroutine_threadsafe(doing, self._loop).result(30)
@@ -64,15 +70,21 @@ class Cutter:
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         try:
             upstream_reader, upstream = await asyncio.open_connection(*self._target)
-        except OSError:
+        except BaseException as error:
             writer.transport.abort()
+            if not isinstance(error, OSError):
+                raise
             return
         pair = (writer, upstream)
         self._pairs.add(pair)
-        if self._strips:
-            upstream.write(UPGRADE.sub(b"\r\nX-Was-Upgrade:", await self._head(reader)))
-        await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
-        self._pairs.discard(pair)
+        try:
+            if self._strips:
+                upstream.write(UPGRADE.sub(b"\r\nX-Was-Upgrade:", await self._head(reader)))
+            await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
+        finally:
+            self._pairs.discard(pair)
+            for one in pair:
+                one.close()
 
     async def _head(self, reader: asyncio.StreamReader) -> bytes:
         try:

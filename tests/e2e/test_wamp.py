@@ -147,6 +147,7 @@ def test_both_clients_an_event_stream_and_a_websocket(npm, pypi, gateway, uri):
                     assert (told if isinstance(payload, str) else json.loads(told)) == payload
         # And the other way round.
         plain.send("by WebSocket")
+        assert plain.recv(timeout=PATIENCE) == "by WebSocket", "it has its place before the next is said"
         assert post(gateway.listen, path, b"by POST").status == 200
         assert post(gateway.listen, path, b'{"a": [1]}', "Content-Type: application/json").status == 200
         arguments = b'{"kwargs": {"k": 1}, "args": [7]}'

@@ -34,7 +34,8 @@ pub(crate) struct ResumeArgs {
     /// Messages a second on each of the other topics, before and after
     #[arg(long, default_value_t = 1.0, value_parser = rate)]
     rate: f64,
-    /// Messages said on each of those while its subscribers are away; the server must keep so many
+    /// Messages said on each of those in the second half of the time that its subscribers are away; the server must keep so
+    /// many
     #[arg(long, default_value_t = 32)]
     missed: u32,
     /// Seconds before the cut

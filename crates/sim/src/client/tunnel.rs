@@ -234,8 +234,8 @@ impl Caller {
 
     fn judge(&self, end: End, hands: &mut Hands<'_>) {
         let TunnelPlan { way, manner, down, .. } = self.plan;
-        // A reset behind a 101 may overtake it: whoever had not read it yet never will.
-        if way == Way::Open && manner == Manner::Dies && end == End::Reset {
+        // A reset behind a 101 may overtake it: whoever had not read it yet never will, the client or the gateway.
+        if way == Way::Open && manner == Manner::Dies && (end == End::Reset || self.status == Some(502)) {
             return;
         }
         let Some(status) = self.status else {

@@ -227,6 +227,15 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario { name: "tunnels, little room", scarce: Some((64, 20_000)), slow: 30, ..TUNNELS },
     Scenario { name: "tunnels, drained early", drains_early: true, slow: 20, ..TUNNELS },
     TALKS,
+    Scenario {
+        name: "talks, much at once",
+        topics: (1, 2),
+        streams: (0, 2),
+        messages: (10, 40),
+        buffer_sizes: &[1 << 14, 1 << 16],
+        window_min: 100_000,
+        ..TALKS
+    },
     Scenario { name: "talks, lanes of one", lanes: &[1], ..TALKS },
     Scenario { name: "talks, short memory", linger_millis: 5, leaving: 90, ..TALKS },
     Scenario { name: "talks, broken wires", broken: 40, leaving: 80, ..TALKS },

@@ -129,8 +129,10 @@ impl Resume {
         if self.began.is_none() {
             self.begin(scene);
         }
-        let next_message = self.speak(scene);
-        while self.step(scene) {}
+        let mut next_message = self.speak(scene);
+        while self.step(scene) {
+            next_message = self.speak(scene);
+        }
         let next_phase = match self.phase {
             Phase::Before if self.elapsed(scene.now) >= self.options.before => None,
             Phase::Before => self.began.map(|began| began + self.options.before),

@@ -153,8 +153,9 @@ impl Options {
         match sequence {
             _ if sequence < before => at(sequence as f64 + turn, self.rate).min(self.before - 1),
             _ if sequence < before + missed => {
-                let index = (sequence - before) as f64 + turn;
-                self.before + (self.away as f64 * index / missed as f64) as u64
+                // First the server must notice who has gone, or it would work for them still.
+                let (index, half) = ((sequence - before) as f64 + turn, self.away / 2);
+                self.before + half + (half as f64 * index / missed as f64) as u64
             }
             _ => {
                 let index = (sequence - before - missed) as f64 + turn;

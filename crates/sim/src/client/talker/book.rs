@@ -16,6 +16,8 @@ pub(super) struct Book {
     /// How many topics it may hear.
     topics_max: usize,
     topics: Vec<Topic>,
+    /// Which of them its last request was about.
+    latest: usize,
     requests: u64,
     /// Publishes that are to be answered: their topics and messages.
     publishes: BTreeMap<u64, (usize, MessageId)>,
@@ -104,6 +106,7 @@ impl Book {
             tongue,
             topics_max,
             topics: topics.iter().map(topic).collect(),
+            latest: 0,
             requests: 0,
             publishes: BTreeMap::new(),
             pings: BTreeSet::new(),
@@ -122,7 +125,11 @@ impl Book {
 
     /// Any request that makes sense.
     pub(super) fn ask(&mut self, bytes_max: usize, hands: &mut Hands<'_>) -> String {
-        let index = hands.rng.below(self.topics.len());
+        // Often the same again, so that much of what one tick has to say to a topic is one publisher's.
+        if hands.rng.chance(50) {
+            self.latest = hands.rng.below(self.topics.len());
+        }
+        let index = self.latest;
         let number = self.topics[index].number;
         self.requests += 1;
         let request = self.requests;
