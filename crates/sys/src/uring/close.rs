@@ -2,11 +2,14 @@
 //!
 //! Closing a direct descriptor while an operation is with the kernel would free the slot but send no FIN, because the
 //! operation keeps the socket alive (N3).
+//!
+//! Operations are cancelled by name, not by descriptor: to find all of a descriptor the kernel looks at each that waits, on
+//! whatever connection. When ten thousand left at once, everybody else waited more than a second for that.
 
 use std::io;
 
 use io_uring::opcode;
-use io_uring::types::{CancelBuilder, Fixed};
+use io_uring::types::Fixed;
 use moongate_io::{ConnId, Event};
 
 use super::Uring;
@@ -23,8 +26,12 @@ impl Uring {
     pub(super) fn start_closing(&mut self, conn: ConnId) {
         let Some(slot) = self.slots.open(conn) else { return };
         slot.phase = Phase::Closing;
-        if slot.receiving.in_kernel() || slot.send.is_some() {
-            self.cancel_all(conn);
+        let (receiving, sending) = (slot.receiving.in_kernel(), slot.send.is_some());
+        if receiving {
+            self.cancel_receive(conn);
+        }
+        if sending {
+            self.cancel_send(conn);
         }
         self.settle(conn);
     }
@@ -40,28 +47,44 @@ impl Uring {
         self.start_closing(conn);
     }
 
-    fn cancel_all(&mut self, conn: ConnId) {
-        let Some(slot) = self.slots.get(conn) else { return };
-        slot.operations += 1;
-        let target = CancelBuilder::fd(Fixed(conn.slot())).all();
-        let cancel = opcode::AsyncCancel2::new(target).build();
-        // SAFETY: a cancellation points to no memory.
-        unsafe { self.ring.push(Token::new(Operation::Cancel, conn).mark(cancel)) };
+    pub(super) fn cancel_receive(&mut self, conn: ConnId) {
+        self.cancel(conn, Operation::Receive, Operation::CancelReceive);
     }
 
-    /// A cancellation has been tried. An operation that is just being run cannot be found (ENOENT) or stopped
+    fn cancel_send(&mut self, conn: ConnId) {
+        self.cancel(conn, Operation::Send, Operation::CancelSend);
+    }
+
+    fn cancel(&mut self, conn: ConnId, target: Operation, cancellation: Operation) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        slot.operations += 1;
+        let cancel = opcode::AsyncCancel::new(Token::new(target, conn).encode()).build();
+        // SAFETY: a cancellation points to no memory.
+        unsafe { self.ring.push(Token::new(cancellation, conn).mark(cancel)) };
+    }
+
+    /// A receive's cancellation has been tried. An operation that is just being run cannot be found (ENOENT) or stopped
     /// (EALREADY): if it has not ended by itself, it is tried again.
-    pub(super) fn cancelled(&mut self, conn: ConnId, result: i32) {
+    pub(super) fn receive_cancelled(&mut self, conn: ConnId, result: i32) {
         let Some(slot) = self.slots.get(conn) else { return };
         slot.operations -= 1;
-        let missed = matches!(-result, libc::ENOENT | libc::EALREADY);
-        let (receiving, sending) = (slot.receiving, slot.send.is_some());
-        match slot.phase {
-            Phase::Closing if missed && (receiving.in_kernel() || sending) => self.cancel_all(conn),
-            Phase::Open if missed && matches!(receiving, Receiving::Pausing | Receiving::Resuming) => {
-                self.cancel_receive(conn);
-            }
-            _ => {}
+        let unwanted = match slot.phase {
+            Phase::Closing => slot.receiving.in_kernel(),
+            Phase::Open => matches!(slot.receiving, Receiving::Pausing | Receiving::Resuming),
+            Phase::Leaving | Phase::Free => false,
+        };
+        if unwanted && missed(result) {
+            self.cancel_receive(conn);
+        }
+        self.settle(conn);
+    }
+
+    /// A send's cancellation has been tried, and is again if it missed.
+    pub(super) fn send_cancelled(&mut self, conn: ConnId, result: i32) {
+        let Some(slot) = self.slots.get(conn) else { return };
+        slot.operations -= 1;
+        if slot.send.is_some() && missed(result) {
+            self.cancel_send(conn);
         }
         self.settle(conn);
     }
@@ -97,4 +120,8 @@ impl Uring {
             events.push(Event::Closed { conn });
         }
     }
+}
+
+fn missed(result: i32) -> bool {
+    matches!(-result, libc::ENOENT | libc::EALREADY)
 }

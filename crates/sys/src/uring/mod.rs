@@ -242,7 +242,8 @@ impl Uring {
             Operation::Receive => self.received(conn, result, flags, events),
             Operation::Send => self.sent(conn, result, events),
             Operation::Shutdown | Operation::Disconnect => self.operation_ended(conn),
-            Operation::Cancel => self.cancelled(conn, result),
+            Operation::CancelReceive => self.receive_cancelled(conn, result),
+            Operation::CancelSend => self.send_cancelled(conn, result),
             Operation::Close => self.closed(conn, result, events),
             Operation::Bell => self.rung(result, events),
         }

@@ -190,13 +190,4 @@ impl Uring {
         // go before its last operation; a buffer is looked at only while the ledger says that it is lent.
         unsafe { self.ring.push(Token::new(Operation::Receive, conn).mark(entry)) };
     }
-
-    pub(super) fn cancel_receive(&mut self, conn: ConnId) {
-        let Some(slot) = self.slots.get(conn) else { return };
-        slot.operations += 1;
-        let target = Token::new(Operation::Receive, conn).encode();
-        let cancel = opcode::AsyncCancel::new(target).build();
-        // SAFETY: a cancellation points to no memory.
-        unsafe { self.ring.push(Token::new(Operation::Cancel, conn).mark(cancel)) };
-    }
 }

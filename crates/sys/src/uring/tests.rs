@@ -127,7 +127,8 @@ fn n2_a_late_completion_reaches_nobody() {
         (Operation::Receive, 0, 0),
         (Operation::Send, 5, 0),
         (Operation::Send, -libc::EPIPE, 0),
-        (Operation::Cancel, -libc::ENOENT, 0),
+        (Operation::CancelReceive, -libc::ENOENT, 0),
+        (Operation::CancelSend, -libc::ENOENT, 0),
         (Operation::Shutdown, 0, 0),
         (Operation::Close, 0, 0),
     ] {
@@ -221,7 +222,7 @@ fn n3_a_cancellation_that_missed_is_repeated() {
         let slot = driver.slots.get(conn).unwrap();
         slot.receiving = Receiving::Pausing;
         slot.operations += 1;
-        driver.complete(Token::new(Operation::Cancel, conn), -errno, 0, &mut Vec::new());
+        driver.complete(Token::new(Operation::CancelReceive, conn), -errno, 0, &mut Vec::new());
         assert!(watch(&mut driver, Duration::from_millis(5)).is_empty());
         let slot = driver.slots.get(conn).unwrap();
         assert_eq!((slot.receiving, slot.operations), (Receiving::Paused, 0));

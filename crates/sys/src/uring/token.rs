@@ -25,8 +25,10 @@ pub(super) enum Operation {
     Send,
     /// Sending FIN.
     Shutdown,
-    /// Ending one or all operations of a connection.
-    Cancel,
+    /// Ending a receive.
+    CancelReceive,
+    /// Ending a send.
+    CancelSend,
     /// Sending RST.
     Disconnect,
     /// Freeing the direct descriptor.
@@ -35,7 +37,7 @@ pub(super) enum Operation {
     Bell,
 }
 
-const OPERATIONS: [Operation; 12] = [
+const OPERATIONS: [Operation; 13] = [
     Operation::Accept,
     Operation::StopAccepts,
     Operation::MoveIn,
@@ -44,7 +46,8 @@ const OPERATIONS: [Operation; 12] = [
     Operation::Receive,
     Operation::Send,
     Operation::Shutdown,
-    Operation::Cancel,
+    Operation::CancelReceive,
+    Operation::CancelSend,
     Operation::Disconnect,
     Operation::Close,
     Operation::Bell,
