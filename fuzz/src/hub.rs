@@ -179,7 +179,12 @@ impl World {
         let name = hub.name(&format!("topic{topic}"));
         let conn = ConnId::new(slot, listener.generation);
         // Where it begins: after what it has heard, if it knows what that is.
-        let last = listener.last_place(topic, form).filter(|_| listener.has_all(hub.outboxes.is_idle(slot)));
+        let has_all = listener.has_all(hub.outboxes.is_idle(slot));
+        // What a policy drops of a subscription that has ended may be told of where another has begun.
+        if self.policy != OutboxPolicy::Cut && listener.has_heard_of(topic, form) && !has_all {
+            return;
+        }
+        let last = listener.last_place(topic, form).filter(|_| has_all);
         let start = match (what >> 5 & 3, last) {
             (2, _) => Start::AllKept,
             (3, Some((epoch, offset))) => Start::After { epoch, offset },

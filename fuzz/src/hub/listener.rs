@@ -111,6 +111,11 @@ impl Listener {
         idle && self.flight.is_none() && self.tail.is_empty()
     }
 
+    /// Whether it was ever subscribed to a topic in this form.
+    pub(super) fn has_heard_of(&self, topic: u8, form: u8) -> bool {
+        self.streams.contains_key(&(topic, form))
+    }
+
     /// Where it could go on with a topic.
     pub(super) fn last_place(&self, topic: u8, form: u8) -> Option<Place> {
         self.streams.get(&(topic, form))?.last()
