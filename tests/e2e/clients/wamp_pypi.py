@@ -27,7 +27,9 @@ class Session(ApplicationSession):
 
     async def onJoin(self, details):
         say("joined", details.session, details.realm, details.serializer)
-        reader = asyncio.StreamReader()
+        # Kept here: the loop and the pipe know it, and with it this task, by weak references only, so that a collection of
+        # garbage would end it in the middle of its wait.
+        reader = self.orders = asyncio.StreamReader()
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
         while line := await reader.readline():
             order, *words = json.loads(line)
