@@ -3,8 +3,8 @@
 # Starts the servers that are compared, each once, and ends them. To be sourced after common.sh.
 #
 # Each listens on a free port of 127.0.0.1 and runs on the servers' CPU. `start NAME` fills in address[NAME] and pid[NAME],
-# the process whose CPU time counts, and with[NAME], one that takes part beside it; `stop_all` ends every server, also when the
-# script that sources this one is interrupted.
+# the process whose CPU time counts, and with[NAME], those that take part beside it, parted by commas; `stop_all` ends every
+# server, also when the script that sources this one is interrupted.
 
 rivals=$PWD/target/rivals
 logs=$PWD/target/compare/logs
@@ -125,6 +125,11 @@ start_moongate() {
     version[$name]=$("$moongate_bin" --version 2>/dev/null | awk '{print $NF}')
 }
 
+# takes_part NAME PID: this process takes part beside the server.
+takes_part() {
+    with[$1]=${with[$1]:+${with[$1]}, }$2
+}
+
 # start_upstream NAME: the echo server that the tunnel of this name leads to, one for all; on the tool's CPU, because it is no
 # part of what is measured.
 start_upstream() {
@@ -132,7 +137,7 @@ start_upstream() {
         launch upstream "$client_cpu" "$floor_bin"
         await upstream says_address upstream '^listening on (.*)' || return
     fi
-    with[$1]=${pid[upstream]}
+    takes_part "$1" "${pid[upstream]}"
 }
 
 # keep_busy NAME: what runs on the tool's CPU whenever the tool does not, so that this CPU is never idle while NAME is measured.
@@ -141,7 +146,7 @@ keep_busy() {
     if [[ -z ${process[busy]:-} ]]; then
         launch busy "$client_cpu" chrt --idle 0 sh -c 'while :; do :; done'
     fi
-    with[$1]=${pid[busy]}
+    takes_part "$1" "${pid[busy]}"
 }
 
 # start NAME [SETTING=VALUE…]: settings are for the gateway alone.

@@ -26,7 +26,7 @@ use moongate_wire::refusal::{Reason, Refusal};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::guard::guard;
 use crate::problem::{Problem, Refused};
@@ -89,6 +89,7 @@ impl Server {
 
 async fn accept(listener: TcpListener, state: Arc<State>, mut ended: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(routes(&state));
+    let mut failing = false;
     loop {
         let next = async {
             let connection = listener.accept().await?;
@@ -102,10 +103,17 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut ended: watch::Rece
         };
         match next {
             Ok(((stream, peer), permit)) => {
+                if std::mem::take(&mut failing) {
+                    info!("accepting on the control listener again");
+                }
                 tokio::spawn(serve(stream, peer, service.clone(), Arc::clone(&state), ended.clone(), permit));
             }
             Err(error) => {
-                warn!(%error, "accepting on the control listener");
+                // Until it works again once is enough: it is tried ten times a second.
+                if !std::mem::replace(&mut failing, true) {
+                    let hint = "if files are short, raise the limit (ulimit -n) or lower MOONGATE_CONNECTIONS_MAX";
+                    warn!(%error, hint, "accepting on the control listener");
+                }
                 sleep(ACCEPT_REST).await;
             }
         }
