@@ -20,7 +20,7 @@ use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, ConnId, Meter, Time};
 use crate::source::Source;
 use ledger::Ledger;
 use listener::{Listener, encode_own};
-use stream::{encode_gap, encode_joined, encode_message, encode_payload};
+use stream::{encode_ended, encode_gap, encode_joined, encode_message, encode_payload};
 
 const SLOTS: usize = 4;
 const TOPICS: usize = 3;
@@ -96,6 +96,7 @@ struct World {
     control: ControlPort,
     now: Time,
     policy: OutboxPolicy,
+    outbox_bytes_max: usize,
     topics_max: usize,
     ledger: Ledger,
     own_drawn: u32,
@@ -110,7 +111,7 @@ impl World {
         let policies = [OutboxPolicy::Cut, OutboxPolicy::DropOldest, OutboxPolicy::Latest];
         let policy = source.pick(&policies);
         let slow_reader_timeout = Duration::from_millis(10);
-        let outbox_bytes_max = source.pick(&[1 << 26, 2000, 300]);
+        let outbox_bytes_max = source.pick(&[1 << 26, 2000, 300, 1 << 26, 8000, 300]);
         let outbox = OutboxLimits { outbox_bytes_max, policy, slow_reader_timeout };
         let key = source.byte();
         let config =
@@ -127,6 +128,7 @@ impl World {
             control: mesh.control,
             now: Time::ZERO,
             policy: if outbox_bytes_max > 1 << 20 { OutboxPolicy::Cut } else { policy },
+            outbox_bytes_max: outbox_bytes_max as usize,
             topics_max,
             ledger: Ledger::default(),
             own_drawn: 0,
@@ -169,7 +171,7 @@ impl World {
     }
 
     fn subscribe(&mut self, shard: usize, slot: u32, what: u8) {
-        let Shard { hub, listeners, .. } = &mut self.shards[shard];
+        let Shard { hub, meter, listeners, .. } = &mut self.shards[shard];
         let listener = &mut listeners[slot as usize];
         let topic = what % TOPICS as u8;
         if !listener.is_open() || listener.hears(topic) {
@@ -180,10 +182,6 @@ impl World {
         let conn = ConnId::new(slot, listener.generation);
         // Where it begins: after what it has heard, if it knows what that is.
         let has_all = listener.has_all(hub.outboxes.is_idle(slot));
-        // What a policy drops of a subscription that has ended may be told of where another has begun.
-        if self.policy != OutboxPolicy::Cut && listener.has_heard_of(topic, form) && !has_all {
-            return;
-        }
         let last = listener.last_place(topic, form).filter(|_| has_all);
         let start = match (what >> 5 & 3, last) {
             (2, _) => Start::AllKept,
@@ -191,12 +189,18 @@ impl World {
             _ => Start::Now,
         };
         let (id, joined) = match hub.subscribe(conn, name.clone(), Form(form), start) {
-            Subscribed::Now(joined) => (joined.subscription, true),
+            Subscribed::Now(joined) => {
+                let mut word = Vec::new();
+                encode_joined(Form(form), &name, &joined, &mut word);
+                hub.outboxes.push(slot, Bytes::own(word, meter));
+                (joined.subscription, true)
+            }
             Subscribed::Later(id) => (id, false),
         };
         assert_eq!(hub.subscribed_name(id), Some(name));
         assert!(!joined || start == Start::Now, "only the home knows what is kept");
-        listener.subscribed(id, topic, form, (!joined).then_some(start));
+        listener.subscribed((id, joined), topic, form, start);
+        listener.look_for_room(self.outbox_bytes_max);
         // The answer to a handshake waits until the topic's home has said yes.
         if !joined && what & 0x80 != 0 && listener.held.is_none() {
             hub.outboxes.hold(slot);
@@ -206,13 +210,15 @@ impl World {
 
     /// Ends one of its subscriptions.
     fn unsubscribe(&mut self, shard: usize, slot: u32, which: usize) {
-        let Shard { hub, listeners, .. } = &mut self.shards[shard];
+        let Shard { hub, meter, listeners, .. } = &mut self.shards[shard];
         let listener = &mut listeners[slot as usize];
         let Some(id) = listener.subscription(which) else { return };
-        let held = listener.unsubscribed(id, self.ledger.next_id());
+        let ((topic, form, joined), held) = listener.unsubscribed(id);
         hub.unsubscribe(id);
         hub.unsubscribe(id);
         assert_eq!(hub.subscribed_name(id), None);
+        let word = encode_ended(form, topic, joined, self.ledger.next_id());
+        hub.outboxes.push(slot, Bytes::own(word, meter));
         if held {
             hub.outboxes.let_go(slot);
         }
@@ -264,6 +270,7 @@ impl World {
             hub.outboxes.push(slot, Bytes::own(bytes, meter));
         }
         listener.said(pong, self.own_drawn);
+        listener.look_for_room(self.outbox_bytes_max);
     }
 
     /// The connection is gone at once; a send under way comes back later.
@@ -300,6 +307,7 @@ impl World {
         let listener = &mut listeners[slot as usize];
         assert!(listener.held.is_none(), "what is held does not go out");
         assert!(listener.flight.replace(chain).is_none(), "one send at a time");
+        listener.look_for_room(self.outbox_bytes_max);
     }
 
     fn complete(&mut self, shard: usize, slot: u32, part: u8) {
@@ -386,7 +394,7 @@ impl World {
             assert!(self.topics_max < TOPICS, "there is room for all topics");
             let listener = &mut listeners[conn.slot() as usize];
             assert_eq!(listener.generation, conn.generation(), "who has left is not refused");
-            let held = listener.unsubscribed(id, self.ledger.next_id());
+            let (_, held) = listener.unsubscribed(id);
             assert_eq!(hub.subscribed_name(id), None, "it has ended");
             if held {
                 hub.outboxes.let_go(conn.slot());

@@ -409,6 +409,62 @@ def test_who_reads_too_slowly_is_told_what_was_dropped(start, topic):
     listener.socket.close()
 
 
+@pytest.mark.parametrize("policy", ["drop-oldest", "latest"])
+def test_what_is_dropped_is_told_within_its_subscription(start, topic, policy):
+    """Who leaves a topic and comes back while it is behind: each place is a message or in a gap, of the one or the other."""
+    gateway = start(OUTBOX_POLICY=policy, OUTBOX_BYTES_MAX="600000", SLOW_READER_TIMEOUT="0ms", SHARDS="1")
+    names = [f"{topic}/{name}" for name in "ab"]
+    listener = Connection(gateway.listen, receive_buffer=4096)
+    listener.send(upgrade("/connect", authority(gateway.listen), f"Sec-WebSocket-Protocol: {NAME}"))
+    assert listener.head().status == 101
+
+    def ask(kind: str, name: str):
+        listener.send(frame(TEXT, json.dumps({"type": kind, "id": name, "topic": name}).encode()))
+
+    def said(name: str, count: int):
+        return speak(gateway, name, ["x" * 10_000] * count)[-1]["offset"]
+
+    def subscribers() -> int:
+        return sum(entry["subscribers"] for entry in get(gateway.control, "/topics").json() if entry["topic"] == names[0])
+
+    for name in names:
+        ask("subscribe", name)
+    until("both to be heard", lambda: total(samples(gateway), "subscriptions") == 2)
+    # What waits is a few messages, so that it is still read from.
+    while total(samples(gateway), "outbox_bytes") == 0:
+        said(names[0], 3)
+    ask("unsubscribe", names[0])
+    until("it to have left", lambda: subscribers() == 0)
+    ask("subscribe", names[0])
+    until("it to be back", lambda: subscribers() == 1)
+    last = [said(name, 100) for name in names]
+    assert total(samples(gateway), "messages_dropped_total", "outbox_full_dropped") > 0
+
+    places, ended, missing, newest = {}, 0, 0, {}
+    while places.get(names[1]) != last[1]:
+        word = json.loads(listener.frame()[1])
+        ANSWER.validate(word)
+        name = word["topic"]
+        match word["type"]:
+            case "subscribed":
+                assert name not in places
+                places[name] = word["offset"]
+            case "unsubscribed":
+                ended = places.pop(name)
+            case "gap":
+                assert word["from"] == places[name] + 1
+                missing += word["to"] - places[name]
+                places[name] = word["to"]
+            case "message":
+                assert word["offset"] == places[name] + 1
+                places[name] = newest[name] = word["offset"]
+    assert places == dict(zip(names, last, strict=True)) and ended > 0
+    assert missing == total(samples(gateway), "messages_dropped_total", "outbox_full_dropped")
+    if policy == "latest":
+        assert newest == places
+    listener.socket.close()
+
+
 def test_who_comes_back_to_many_topics_is_not_cut(start, topic):
     """They keep many times what an outbox holds: it gets them one after the other, as fast as it reads."""
     gateway = start(OUTBOX_BYTES_MAX="100KiB")

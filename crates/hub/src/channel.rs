@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use moongate_io::ConnId;
+use moongate_io::{ConnId, Source};
 
+use crate::gap::Heard;
 use crate::slab::{Key, Slab};
 use crate::{Form, Joined, Name};
 
@@ -11,17 +12,6 @@ use crate::{Form, Joined, Name};
 /// reaches nobody.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ChannelId(pub(crate) Key);
-
-impl ChannelId {
-    /// The id as the number that bytes carry: see [`moongate_io::Bytes::run_from`].
-    pub(crate) fn source(self) -> u64 {
-        u64::from(self.0.generation) << 32 | u64::from(self.0.place)
-    }
-
-    pub(crate) fn of_source(source: u64) -> ChannelId {
-        ChannelId(Key { place: source as u32, generation: (source >> 32) as u32 })
-    }
-}
 
 /// One connection's membership in one channel.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
@@ -31,6 +21,8 @@ pub struct SubscriptionId(pub(crate) Key);
 pub(crate) struct Channel {
     pub(crate) name: Name,
     pub(crate) form: Form,
+    /// The name and the form as the bytes of its runs keep them, which may outlive it; none if nobody will ask.
+    pub(crate) source: Option<Source>,
     pub(crate) live: bool,
     pub(crate) members: Vec<Member>,
     /// Bytes heard since the home was last told that the members keep up.
@@ -63,18 +55,30 @@ pub(crate) struct Channels {
     subscriptions: Slab<Subscription>,
     /// Those who will be members once the home has answered, of channels where there are any.
     waiting: HashMap<ChannelId, Vec<Member>>,
+    /// Whether messages may be dropped, and who misses them is told.
+    tells: bool,
 }
 
 impl Channels {
-    pub(crate) fn new() -> Channels {
-        Channels { channels: Slab::new(), subscriptions: Slab::new(), waiting: HashMap::new() }
+    pub(crate) fn new(tells: bool) -> Channels {
+        Channels { channels: Slab::new(), subscriptions: Slab::new(), waiting: HashMap::new(), tells }
     }
 
     pub(crate) fn open(&mut self, name: Name, form: Form) -> ChannelId {
         // Where each connection has a topic of its own, there is one member.
         let members = Vec::with_capacity(1);
-        let channel =
-            Channel { name, form, live: false, members, unconfirmed: 0, behind: false, epoch: 0, offset: 0 };
+        let source = self.tells.then(|| Source::new(Heard { name: name.clone(), form }));
+        let channel = Channel {
+            name,
+            form,
+            source,
+            live: false,
+            members,
+            unconfirmed: 0,
+            behind: false,
+            epoch: 0,
+            offset: 0,
+        };
         ChannelId(self.channels.insert(channel))
     }
 
@@ -214,7 +218,7 @@ mod tests {
 
     #[test]
     fn leaving_keeps_every_other_member_findable() {
-        let mut channels = Channels::new();
+        let mut channels = Channels::new(false);
         let id = channels.open(HashKey::new([0; 16]).name("t"), Form(0));
         let mut subscriptions: Vec<_> = (0..10).map(|slot| channels.join(id, ConnId::new(slot, 0))).collect();
         for index in [3, 0, 5, 6, 2, 1, 2, 1, 0] {

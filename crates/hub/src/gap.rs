@@ -2,14 +2,14 @@
 //!
 //! Who comes back too late is told by its topic's home what is missing. Who reads too slowly is told by its own shard: the
 //! outbox that drops messages puts a few words in their place, which grow as more are dropped, so that they name exactly
-//! what is missing and are themselves bounded.
+//! what is missing and are themselves bounded. What waits may outlast its subscription, and the channel it came by; so the
+//! bytes keep what the words have to name.
 
 use std::sync::Arc;
 
-use moongate_io::{Bytes, Meter, Places, Run};
+use moongate_io::{Bytes, Meter, Places, Run, Source};
 
-use crate::channel::Channels;
-use crate::{ChannelId, Encode, Name};
+use crate::{Encode, Form, Name};
 
 /// Messages that a subscriber does not get.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -26,53 +26,40 @@ pub struct Gap<'a> {
     pub previous_epoch: Option<u64>,
 }
 
+/// What bytes that were heard keep of where: the topic, and the form they are written in.
+pub(crate) struct Heard {
+    pub(crate) name: Name,
+    pub(crate) form: Form,
+}
+
 /// Writes what a subscriber is told in place of messages that were dropped.
 pub(crate) trait TellGap {
-    /// The words, a run of their own; none if its form has none, or it does not hear the topic any more.
-    fn tell(&mut self, dropped: &Places) -> Option<Bytes>;
+    /// The words, a run of their own; none if the form they would be written in has none.
+    fn tell(&mut self, source: &Source, dropped: &Places) -> Option<Bytes>;
 }
 
 /// A hub's parts that this takes.
 pub(crate) struct Teller<'a, E> {
-    pub(crate) channels: &'a Channels,
     pub(crate) encoder: &'a mut E,
     pub(crate) words: &'a mut Vec<u8>,
     pub(crate) meter: &'a Meter,
 }
 
 impl<E: Encode> TellGap for Teller<'_, E> {
-    fn tell(&mut self, dropped: &Places) -> Option<Bytes> {
-        let Places { source, epoch, from, to, .. } = *dropped;
-        let channel = self.channels.get(ChannelId::of_source(source))?;
-        let gap = Gap { name: &channel.name, epoch, from, to, previous_epoch: None };
-        self.encoder.gap(channel.form, &gap, self.words);
+    fn tell(&mut self, source: &Source, dropped: &Places) -> Option<Bytes> {
+        let Heard { name, form } = source.what()?;
+        let Places { epoch, from, to, .. } = *dropped;
+        let gap = Gap { name, epoch, from, to, previous_epoch: None };
+        self.encoder.gap(*form, &gap, self.words);
         if self.words.is_empty() {
             return None;
         }
         let run = Run::gap(&self.words[..], epoch, from, to);
         self.words.clear();
-        Some(Bytes::run_from(Arc::new(run), source, self.meter))
+        Some(Bytes::run_from(Arc::new(run), Some(source.clone()), self.meter))
     }
 }
 
-/// What one policy dropped in one go, by topic.
-#[derive(Default)]
-pub(crate) struct Dropped(Vec<Places>);
-
-impl Dropped {
-    /// Adds messages, or a gap that goes because it becomes part of a greater one.
-    pub(crate) fn add(&mut self, places: Places) {
-        let same = |other: &&mut Places| (other.source, other.epoch) == (places.source, places.epoch);
-        match self.0.iter_mut().find(same) {
-            Some(other) => {
-                other.from = other.from.min(places.from);
-                other.to = other.to.max(places.to);
-            }
-            None => self.0.push(places),
-        }
-    }
-
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Places> {
-        self.0.iter()
-    }
-}
+#[cfg(test)]
+#[path = "gap_tests.rs"]
+mod tests;

@@ -17,7 +17,8 @@ use crate::pressure::Behind;
 use crate::replay::Replays;
 use crate::slab::Key;
 use crate::{
-    ChannelId, Encode, Form, HistoryLimits, Joined, Kind, Name, OutboxLimits, Outboxes, Start, SubscriptionId,
+    ChannelId, Encode, Form, HistoryLimits, Joined, Kind, Name, OutboxLimits, OutboxPolicy, Outboxes, Start,
+    SubscriptionId,
 };
 
 /// A hub's limits.
@@ -177,7 +178,7 @@ impl<E: Encode> Hub<E> {
             outboxes: Outboxes::new(config.outbox),
             port,
             home: Home::new(encoder, limits),
-            channels: Channels::new(),
+            channels: Channels::new(config.outbox.policy != OutboxPolicy::Cut),
             places: HashMap::default(),
             meter,
             words: Vec::new(),
@@ -477,16 +478,13 @@ impl<E: Encode> Hub<E> {
         let last = (run.place().0, run.last());
         let (messages, bytes) = (run.ends().len() as u64, run.bytes().len() as u64);
         let excluded = run.excluded_on(self.port.me() as u16);
-        let segment = Segment::whole(Bytes::run_from(Arc::clone(&run), id.source(), &self.meter));
+        let source = channel.source.clone();
+        let segment = Segment::whole(Bytes::run_from(Arc::clone(&run), source, &self.meter));
         let mut taken = 0;
         let mut behind = Vec::new();
         let mut left_out = Vec::new();
-        let mut teller = Teller {
-            channels: &self.channels,
-            encoder: &mut self.home.encoder,
-            words: &mut self.words,
-            meter: &self.meter,
-        };
+        let mut teller =
+            Teller { encoder: &mut self.home.encoder, words: &mut self.words, meter: &self.meter };
         for member in &channel.members {
             if !excluded.is_empty()
                 && let Some(conn) = self.channels.conn(*member)
@@ -546,12 +544,8 @@ impl<E: Encode> Hub<E> {
         subscription: SubscriptionId,
         segment: Segment,
     ) -> bool {
-        let mut teller = Teller {
-            channels: &self.channels,
-            encoder: &mut self.home.encoder,
-            words: &mut self.words,
-            meter: &self.meter,
-        };
+        let mut teller =
+            Teller { encoder: &mut self.home.encoder, words: &mut self.words, meter: &self.meter };
         let messages = segment.messages() as u64;
         match self.outboxes.deliver(slot, segment, &mut teller) {
             Delivered::Taken => true,

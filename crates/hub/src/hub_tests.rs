@@ -43,14 +43,18 @@ impl World {
         topics_max: usize,
         history: HistoryLimits,
     ) -> World {
-        let bells = (0..shards).map(|_| Arc::new(Silent) as Arc<dyn Bell>).collect();
-        let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([9; 16]));
         let outbox = OutboxLimits {
             outbox_bytes_max: 1 << 20,
             policy: OutboxPolicy::Cut,
             slow_reader_timeout: Duration::from_millis(200),
         };
         let config = Config { topics_max, topic_linger: Duration::from_secs(60), history, outbox };
+        World::with(shards, capacity, config)
+    }
+
+    pub(crate) fn with(shards: usize, capacity: usize, config: Config) -> World {
+        let bells = (0..shards).map(|_| Arc::new(Silent) as Arc<dyn Bell>).collect();
+        let mesh = Mesh::new(bells, Arc::new(Silent), capacity, HashKey::new([9; 16]));
         let hub = |port| Hub::new(&config, Plain, port, Meter::default(), 77);
         World { hubs: mesh.shards.into_iter().map(hub).collect(), control: mesh.control, now: Time::ZERO }
     }

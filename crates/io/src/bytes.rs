@@ -8,7 +8,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use crate::{CHAIN_SEGMENTS_MAX, ConnId};
+use crate::{CHAIN_SEGMENTS_MAX, ConnId, Source};
 
 /// Several whole messages in one form, end to end, with their boundaries.
 #[derive(Debug)]
@@ -158,7 +158,7 @@ struct Body {
 
 enum Held {
     Own(Box<[u8]>),
-    Run(Arc<Run>, u64),
+    Run(Arc<Run>, Option<Source>),
     Lent(Box<dyn Loan>),
     Static(&'static [u8]),
 }
@@ -177,11 +177,11 @@ impl Bytes {
 
     /// A run that other shards may hold too; counted by `meter` while this shard does.
     pub fn run(run: Arc<Run>, meter: &Meter) -> Bytes {
-        Bytes::run_from(run, u64::MAX, meter)
+        Bytes::run_from(run, None, meter)
     }
 
-    /// The same, heard from `source`, whatever that number means to who made it.
-    pub fn run_from(run: Arc<Run>, source: u64, meter: &Meter) -> Bytes {
+    /// The same, heard from `source`, if anybody is going to ask: see [`Segment::source`].
+    pub fn run_from(run: Arc<Run>, source: Option<Source>, meter: &Meter) -> Bytes {
         Bytes::metered(Held::Run(run, source), meter)
     }
 
@@ -319,17 +319,25 @@ impl Segment {
         if ends.is_empty() { usize::from(!self.is_empty()) } else { to - from }
     }
 
-    /// Where the segment's run was heard from, and which places its first message up to its last have; for bytes that say
-    /// what is missing, the places of that. None for bytes that are not a run.
+    /// Where the segment's run was heard from, if it is of one and that is known.
+    pub fn source(&self) -> Option<&Source> {
+        match &self.bytes.0.held {
+            Held::Run(_, source) => source.as_ref(),
+            Held::Own(_) | Held::Lent(_) | Held::Static(_) => None,
+        }
+    }
+
+    /// Which places its first message up to its last have; for bytes that say what is missing, the places of that. None
+    /// for bytes that are not a run.
     pub fn places(&self) -> Option<Places> {
-        let Held::Run(run, source) = &self.bytes.0.held else { return None };
+        let Held::Run(run, _) = &self.bytes.0.held else { return None };
         let before = run.ends().partition_point(|end| *end <= self.start) as u64;
         let from = run.first + before;
         let (to, missing) = match run.missing_to {
             Some(to) => (to, true),
             None => ((from + self.messages() as u64).saturating_sub(1), false),
         };
-        Some(Places { source: *source, epoch: run.epoch, from, to, missing })
+        Some(Places { epoch: run.epoch, from, to, missing })
     }
 
     /// Whether the segment is of a run, whose messages a slow subscriber's policy may drop.
@@ -341,8 +349,6 @@ impl Segment {
 /// The places of messages in their topic.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Places {
-    /// Where they were heard from: see [`Bytes::run_from`].
-    pub source: u64,
     /// The topic's epoch.
     pub epoch: u64,
     /// The offset of the first.

@@ -9,6 +9,7 @@ mod driver;
 mod id;
 mod lease;
 mod remote;
+mod source;
 mod time;
 
 pub use bytes::{Bytes, Chain, Excluded, Loan, Meter, Places, Run, Segment, WeakBytes};
@@ -16,6 +17,7 @@ pub use driver::{Bell, Counters, Driver, Event, Inbound, SendFault};
 pub use id::{ConnId, ListenerId};
 pub use lease::Lease;
 pub use remote::{ConnectFault, Remote, Ticket};
+pub use source::Source;
 pub use time::Time;
 
 /// How many segments one send may carry; a longer outbox goes out in several sends.

@@ -137,7 +137,8 @@ pub struct Keeps {
 /// How much a run may be asked to prove.
 #[derive(Copy, Clone, Debug)]
 pub struct Promise {
-    /// Whether nobody was allowed to miss a message in the middle of what it heard.
+    /// Whether no policy dropped anything, so that nobody may miss a message in the middle of what it heard; else only who
+    /// is told of what is dropped may not.
     pub unbroken: bool,
     /// Whether all that was said has had its time to arrive.
     pub settled: bool,

@@ -6,10 +6,16 @@ use moongate_hub::{OutboxPolicy, Start, SubscriptionId};
 use moongate_io::Chain;
 
 use super::ledger::Ledger;
-use super::stream::{GAP, JOINED, MESSAGE, Place, Stream, TOLD, number};
+use super::stream::{ENDED, GAP, JOINED, MESSAGE, Place, Stream, TOLD, number};
 
 const OWN: u8 = b'O';
 const PONG: u8 = b'P';
+
+/// The longest of what a subscriber is told beside messages, and the longest message.
+const WORD_BYTES_MAX: usize = 36;
+const MESSAGE_BYTES_MAX: usize = 20 + 5 + 15 * 40;
+/// All pongs that wait.
+const PONGS_BYTES_MAX: usize = 127;
 
 /// A connection's own bytes, or a pong, with a number.
 pub(super) fn encode_own(pong: bool, number: u32) -> Vec<u8> {
@@ -50,6 +56,10 @@ pub(super) struct Listener {
     own: Vec<u32>,
     pong_said: u32,
     pong_heard: u32,
+    /// How often it has subscribed.
+    beginnings: usize,
+    /// Whether its outbox may once have had no room for the newest message of each of its topics.
+    crowded: bool,
 }
 
 struct Subscription {
@@ -111,21 +121,22 @@ impl Listener {
         idle && self.flight.is_none() && self.tail.is_empty()
     }
 
-    /// Whether it was ever subscribed to a topic in this form.
-    pub(super) fn has_heard_of(&self, topic: u8, form: u8) -> bool {
-        self.streams.contains_key(&(topic, form))
-    }
-
     /// Where it could go on with a topic.
     pub(super) fn last_place(&self, topic: u8, form: u8) -> Option<Place> {
         self.streams.get(&(topic, form))?.last()
     }
 
-    /// It has subscribed; `start`: unless that is confirmed at once.
-    pub(super) fn subscribed(&mut self, id: SubscriptionId, topic: u8, form: u8, start: Option<Start>) {
-        let joined = start.is_none();
+    /// It has subscribed, which is confirmed at once if it has `joined`.
+    pub(super) fn subscribed(
+        &mut self,
+        (id, joined): (SubscriptionId, bool),
+        topic: u8,
+        form: u8,
+        start: Start,
+    ) {
         self.subscriptions.push(Subscription { id, topic, form, joined, must_hear: Vec::new() });
         self.streams.entry((topic, form)).or_default().subscribed(start);
+        self.beginnings += 1;
     }
 
     /// Whether it hears a topic, or has asked to.
@@ -139,13 +150,15 @@ impl Listener {
         Some(self.subscriptions[index].id)
     }
 
-    /// Ends a subscription: messages from number `next_id` on must not come. Whether the outbox was held for it.
-    pub(super) fn unsubscribed(&mut self, id: SubscriptionId, next_id: u32) -> bool {
+    /// Ends a subscription, and says of what and whether it was confirmed; and whether the outbox was held for it.
+    pub(super) fn unsubscribed(&mut self, id: SubscriptionId) -> ((u8, u8, bool), bool) {
         let index = self.subscriptions.iter().position(|subscription| subscription.id == id);
         let Subscription { topic, form, joined, .. } =
             self.subscriptions.remove(index.expect("it had asked"));
-        self.streams.entry((topic, form)).or_default().unsubscribed(joined, next_id);
-        self.held.take_if(|held| *held == id).is_some()
+        if !joined {
+            self.streams.entry((topic, form)).or_default().gave_up();
+        }
+        ((topic, form, joined), self.held.take_if(|held| *held == id).is_some())
     }
 
     /// A subscription is confirmed; true if the outbox was held until then.
@@ -219,6 +232,12 @@ impl Listener {
                 self.stream(word[2], word[1]).missed(missing, previous);
                 Some(36)
             }
+            ENDED => {
+                let word = bytes.get(..8)?;
+                let next_id = u32::from_le_bytes([word[4], word[5], word[6], word[7]]);
+                self.stream(word[2], word[1]).ended(word[3] != 0, next_id);
+                Some(8)
+            }
             kind @ (OWN | PONG) => {
                 let digits = bytes.get(1..5)?;
                 let number = u32::from_le_bytes([digits[0], digits[1], digits[2], digits[3]]);
@@ -272,8 +291,9 @@ impl Listener {
                 continue;
             }
             let stream = self.streams.get(&(*topic, *form)).expect("it was subscribed to");
-            // Policies look at all that waits: of several topics they may drop one's newest message for another's.
-            if self.streams.len() == 1 {
+            // Of several topics, one's newest message may be dropped for another's: under `latest` where room is short.
+            let kept = policy == OutboxPolicy::Latest && !self.crowded || policy == OutboxPolicy::Cut;
+            if kept || self.streams.len() == 1 {
                 let (epoch, offset) = stream.newest().expect("something said to it is heard");
                 let newest = ledger.last_offset(*topic, epoch, |id| !self.left_out.contains(&(*topic, id)));
                 assert_eq!(offset, newest, "the newest is heard, whatever is dropped");
@@ -285,8 +305,19 @@ impl Listener {
         }
     }
 
+    /// Looks whether an outbox of so many bytes has room for the newest message of each subscription, beside all that a
+    /// policy does not drop, and a gap of each between any two of its own words.
+    pub(super) fn look_for_room(&mut self, outbox_bytes_max: usize) {
+        let flight = self.flight.as_ref().map_or(0, Chain::len);
+        let words = self.own.len() + 3 * self.beginnings;
+        let fixed = flight + PONGS_BYTES_MAX + words * WORD_BYTES_MAX;
+        let each = MESSAGE_BYTES_MAX + (words + 1) * WORD_BYTES_MAX;
+        self.crowded |= fixed + (self.beginnings + 1) * each > outbox_bytes_max;
+    }
+
     fn check_skipped(&mut self, ledger: &Ledger) {
         for ((topic, _), stream) in &mut self.streams {
+            stream.check_told(|epoch| ledger.last_offset(*topic, epoch, |_| true));
             stream.check_skipped(|(epoch, offset)| {
                 ledger.at(*topic, epoch, offset).is_some_and(|id| self.left_out.contains(&(*topic, id)))
             });

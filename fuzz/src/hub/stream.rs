@@ -1,6 +1,6 @@
 //! What one connection hears of one topic in one form, across all its subscriptions to it.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 
 use moongate_hub::{Form, Gap, Joined, Message, Name, OutboxPolicy, Start};
 
@@ -15,6 +15,7 @@ pub(super) const TOLD: u8 = 0;
 pub(super) const MESSAGE: u8 = b'M';
 pub(super) const JOINED: u8 = b'J';
 pub(super) const GAP: u8 = b'G';
+pub(super) const ENDED: u8 = b'E';
 
 /// A message's payload: its topic, its number, and so many more bytes.
 pub(super) fn encode_payload(topic: u8, id: u32, more: usize) -> Vec<u8> {
@@ -32,7 +33,7 @@ pub(super) fn encode_message(form: Form, message: &Message<'_>, out: &mut Vec<u8
     out.extend_from_slice(message.payload);
 }
 
-/// What comes before all else of a subscription that had to wait: where it begins.
+/// What comes before all else of a subscription: where it begins.
 pub(super) fn encode_joined(form: Form, name: &Name, joined: &Joined, out: &mut Vec<u8>) {
     out.extend_from_slice(&[JOINED, form.0, topic_of(name), u8::from(joined.recovered)]);
     encode_numbers([joined.epoch, joined.offset], out);
@@ -45,6 +46,14 @@ pub(super) fn encode_gap(form: Form, gap: &Gap<'_>, out: &mut Vec<u8>) {
         // No epoch is 0.
         encode_numbers([gap.epoch, gap.from, gap.to, gap.previous_epoch.unwrap_or(0)], out);
     }
+}
+
+/// What comes behind all else of a subscription, which was `confirmed` or not: messages from number `next_id` on were not
+/// said while it lasted.
+pub(super) fn encode_ended(form: u8, topic: u8, confirmed: bool, next_id: u32) -> Vec<u8> {
+    let mut word = vec![ENDED, form, topic, u8::from(confirmed)];
+    word.extend_from_slice(&next_id.to_le_bytes());
+    word
 }
 
 fn topic_of(name: &Name) -> u8 {
@@ -60,27 +69,25 @@ pub(super) fn number(bytes: &[u8], at: usize) -> u64 {
     bytes[at..at + 8].iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
-/// What came of one topic in one form.
+/// What came of one topic in one form, subscription after subscription.
 #[derive(Default)]
 pub(super) struct Stream {
-    /// Where it is: the place of the last message, gap or beginning.
+    /// Where it is: the place of the last message, gap or beginning. None where a subscription may begin anywhere.
     last: Option<Place>,
     /// The last message heard.
     newest: Option<Place>,
-    epochs: HashSet<u64>,
-    /// How often it may begin anew: once for every time it was subscribed to.
-    beginnings: usize,
-    /// Where subscriptions that are not confirmed wanted to begin.
+    /// Whether what comes stands between the first word of a subscription and its last.
+    hears: bool,
+    /// Where subscriptions that have not begun here wanted to begin.
     starts: VecDeque<Start>,
-    /// Up to where messages may be heard again, by somebody who was left out of them too.
-    again: Option<Place>,
+    /// The place before what is live. Up to there messages may be heard again, by somebody who was left out of them too.
+    live_after: Place,
+    again: bool,
     /// Whether a gap must come before anything else.
     owes_gap: bool,
-    /// The number of the first message that was said after the subscription ended.
-    ended: Option<u32>,
-    /// Whether what comes may be of a subscription that has ended: of that nobody is told what a policy drops.
-    stale: bool,
-    /// Places between two that were heard: an epoch, the first offset and the last.
+    /// The highest number heard since the subscription began.
+    highest: Option<u32>,
+    /// Places between two that were heard, of which nothing was told: an epoch, the first offset and the last.
     skipped: Vec<(u64, u64, u64)>,
     /// Places of which it was told that they are missing.
     told: Vec<(u64, u64, u64)>,
@@ -96,118 +103,117 @@ impl Stream {
         self.newest
     }
 
-    /// It is subscribed to; `start`: unless that is confirmed at once.
-    pub(super) fn subscribed(&mut self, start: Option<Start>) {
-        self.beginnings += 1;
-        self.ended = None;
-        self.starts.extend(start);
+    /// It is subscribed to.
+    pub(super) fn subscribed(&mut self, start: Start) {
+        self.starts.push_back(start);
     }
 
-    /// The subscription has ended, `confirmed` or not: messages from number `next_id` on must not come.
-    pub(super) fn unsubscribed(&mut self, confirmed: bool, next_id: u32) {
-        self.ended = Some(next_id);
-        self.stale = true;
-        if !confirmed {
-            self.starts.pop_back().expect("it waited");
-        }
+    /// A subscription that was never confirmed has ended.
+    pub(super) fn gave_up(&mut self) {
+        self.starts.pop_back().expect("it waited");
     }
 
     /// A subscription in `form` begins: live is what comes after `place`.
     pub(super) fn joined(&mut self, place: Place, recovered: bool, form: u8) {
         let start = self.starts.pop_front().expect("somebody waited");
-        // Unless it has ended too, and another waits.
-        self.stale = !self.starts.is_empty() || self.ended.is_some();
-        assert!(!self.owes_gap, "a gap is owed");
+        assert!(!std::mem::replace(&mut self.hears, true), "one subscription at a time");
+        if let Some(last) = self.last.filter(|last| last.0 == place.0) {
+            assert!(last.1 <= place.1, "{last:?} was heard, and {place:?} is the newest");
+        }
+        (self.live_after, self.again, self.highest) = (place, start != Start::Now, None);
+        self.owes_gap = !recovered && form == TOLD && matches!(start, Start::After { .. });
         match start {
             Start::Now => {
                 assert!(!recovered, "nothing was asked for");
-                self.begin(place);
-                self.go_to(place);
+                self.last = Some(place);
             }
-            Start::AllKept => {
-                self.again = Some(place);
-                self.last = None;
-                self.owes_gap = !recovered && form == TOLD;
-            }
+            Start::AllKept => self.last = None,
             Start::After { epoch, offset } => {
-                self.again = Some(place);
-                self.begin(place);
                 assert_eq!(self.last, Some((epoch, offset)), "nothing came since it asked");
                 assert!(!recovered || epoch == place.0 && offset <= place.1, "{start:?} is not {place:?}");
-                self.owes_gap = !recovered && form == TOLD;
-                if !recovered {
-                    self.beginnings += 1;
+                if !recovered && form != TOLD {
+                    self.last = None;
                 }
             }
         }
     }
 
+    /// Nothing comes of the subscription any more, nor has anything that was said from number `next_id` on.
+    pub(super) fn ended(&mut self, confirmed: bool, next_id: u32) {
+        assert_eq!(std::mem::take(&mut self.hears), confirmed, "it begins before it ends");
+        assert!(!confirmed || !self.owes_gap, "a gap is owed");
+        let highest = self.highest.take();
+        assert!(highest.is_none_or(|id| id < next_id), "message {highest:?} after the subscription ended");
+    }
+
     /// It is told that messages are missing.
     pub(super) fn missed(&mut self, (epoch, from, to): (u64, u64, u64), previous: Option<u64>) {
-        let last = self.last;
-        match (last, previous) {
-            (None, previous) => assert_eq!(previous, None, "nothing was before"),
+        assert!(self.hears, "{from}..={to} are missing of no subscription");
+        match (self.last, previous) {
+            (None, previous) => {
+                assert_eq!(previous, None, "nothing was before");
+                self.begins_at((epoch, from));
+            }
             (Some(last), Some(previous)) => assert!(last.0 == previous && previous != epoch && from == 1),
             (Some(last), None) => {
                 assert!(last.0 == epoch && last.1 < from && from <= to, "{from}..={to} after {last:?}");
-                if last.1 + 1 < from && !self.stale {
-                    self.skipped.push((epoch, last.1 + 1, from - 1));
-                }
+                self.skip((epoch, last.1 + 1, from - 1));
             }
         }
-        if std::mem::take(&mut self.owes_gap) || last.is_none() {
-            self.begin((epoch, from));
-        }
-        self.go_to((epoch, to));
+        self.owes_gap = false;
+        self.last = Some((epoch, to));
         self.told.push((epoch, from, to));
     }
 
     /// Whether what is there may be heard again.
     pub(super) fn hears_again(&self, place: Place) -> bool {
-        self.again.is_some_and(|until| place.0 == until.0 && place.1 <= until.1)
+        self.again && place.0 == self.live_after.0 && place.1 <= self.live_after.1
     }
 
     /// It hears message `id`, which may be one of those that it is `left_out` of.
     pub(super) fn heard(&mut self, id: u32, place: Place, form: u8, policy: OutboxPolicy, left_out: bool) {
+        assert!(self.hears, "message {id} of no subscription");
         assert!(!left_out || self.hears_again(place), "message {id}, which it is not to hear");
-        assert!(self.ended.is_none_or(|ended| id < ended), "message {id} after the subscription ended");
         assert!(!self.owes_gap, "{place:?} where a gap was to come");
-        let strict = form == TOLD && !self.stale || policy == OutboxPolicy::Cut;
         match self.last {
-            Some(last) if last.0 == place.0 => {
-                assert!(last.1 < place.1, "{place:?} after {last:?}");
-                if last.1 + 1 < place.1 && strict {
-                    // Whether it is to lack these shows when it is known what they are.
-                    self.skipped.push((place.0, last.1 + 1, place.1 - 1));
+            Some(last) => {
+                assert!(last.0 == place.0 && last.1 < place.1, "{place:?} after {last:?}");
+                if form == TOLD || policy == OutboxPolicy::Cut {
+                    self.skip((place.0, last.1 + 1, place.1 - 1));
                 }
             }
-            _ if strict => self.begin(place),
-            _ => {}
+            None if form == TOLD || policy == OutboxPolicy::Cut => self.begins_at(place),
+            None => assert_eq!(place.0, self.live_after.0, "the topic as it is now"),
         }
-        self.go_to(place);
-        self.newest = Some(place);
+        (self.last, self.newest) = (Some(place), Some(place));
+        self.highest = self.highest.max(Some(id));
     }
 
-    /// It goes on elsewhere, which it may as often as it was subscribed to.
-    fn begin(&mut self, place: Place) {
-        assert!(self.beginnings > 0, "{place:?} in a stream at {:?}: something is lost", self.last);
-        self.beginnings -= 1;
+    /// The first place of a subscription that asked for all that is kept: nothing that is live is before it.
+    fn begins_at(&mut self, (epoch, offset): Place) {
+        assert_eq!(epoch, self.live_after.0, "the topic as it is now");
+        self.skip((epoch, self.live_after.1 + 1, offset - 1));
     }
 
-    fn go_to(&mut self, place: Place) {
-        if self.last.is_none_or(|last| last.0 != place.0) {
-            let new = self.epochs.insert(place.0);
-            assert!(new || self.last.is_none(), "an epoch never comes back");
+    /// Whether it is to lack these shows when it is known what they are.
+    fn skip(&mut self, places: (u64, u64, u64)) {
+        if places.1 <= places.2 {
+            self.skipped.push(places);
         }
-        self.last = Some(place);
     }
 
-    /// What was skipped it was left out of, or a new subscription began behind it.
+    /// What was skipped it was left out of.
     pub(super) fn check_skipped(&mut self, lacks: impl Fn(Place) -> bool) {
         for (epoch, from, to) in std::mem::take(&mut self.skipped) {
-            if !(from..=to).all(|offset| lacks((epoch, offset))) {
-                self.begin((epoch, to + 1));
-            }
+            let lost = (from..=to).find(|offset| !lacks((epoch, *offset)));
+            assert_eq!(lost, None, "of {from}..={to} in {epoch}, none of which was told missing");
+        }
+    }
+
+    /// Nothing was told missing that nobody said; `newest`: the last offset of an epoch.
+    pub(super) fn check_told(&self, newest: impl Fn(u64) -> u64) {
+        for (epoch, from, to) in &self.told {
+            assert!(*to <= newest(*epoch), "{from}..={to} of {epoch} were told missing");
         }
     }
 

@@ -287,7 +287,8 @@ const LIMITS: &[Setting] = &[
         },
         default: "cut",
         doc: "What happens to a subscriber that is too slow: `cut` closes it with 1013, `drop-oldest` drops the messages \
-              that waited longest, `latest` keeps only the newest. Messages are dropped whole, and counted.",
+              that waited longest, `latest` keeps only the newest of each topic, and drops the oldest of these where they do \
+              not fit. Messages are dropped whole, and counted.",
     },
     Setting {
         name: "SEND_UNSENT_BYTES_MAX",

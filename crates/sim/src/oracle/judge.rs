@@ -10,23 +10,32 @@ impl Oracle {
     /// Judges: everything that is wrong, the first that was noticed first.
     pub fn judge(&self, promise: Promise) -> Vec<String> {
         let mut faults = self.faults.clone();
+        self.judge_gaps(promise, &mut faults);
         if promise.unbroken {
-            self.judge_gaps(&mut faults);
             self.judge_silent(&mut faults);
             self.judge_kept(&mut faults);
         }
-        if promise.unbroken && promise.settled {
-            self.judge_missed(&mut faults);
+        if promise.settled {
+            self.judge_missed(promise, &mut faults);
+        }
+        if promise.settled && !promise.unbroken {
+            self.judge_newest(&mut faults);
         }
         self.judge_order(&mut faults);
         faults
     }
 
+    /// Those who lack nothing that they were not told of.
+    fn knowing(&self, promise: Promise) -> impl Iterator<Item = (usize, &Session)> {
+        let knows = move |session: &Session| promise.unbroken || session.is_told();
+        self.sessions.iter().enumerate().filter(move |(_, session)| knows(session))
+    }
+
     /// In what unbroken subscribers heard, a message has one successor and one predecessor, and the same for all.
-    fn judge_gaps(&self, faults: &mut Vec<String>) {
+    fn judge_gaps(&self, promise: Promise, faults: &mut Vec<String>) {
         let mut after: BTreeMap<MessageId, MessageId> = BTreeMap::new();
         let mut before: BTreeMap<MessageId, MessageId> = BTreeMap::new();
-        for (index, session) in self.sessions.iter().enumerate().filter(|(_, session)| !session.silent) {
+        for (index, session) in self.knowing(promise).filter(|(_, session)| !session.silent) {
             for [one, two] in session.unbroken() {
                 if let Some(other) = after.insert(one, two).filter(|other| *other != two) {
                     faults.push(format!(
@@ -121,8 +130,8 @@ impl Oracle {
     }
 
     /// Whoever stayed has heard all that was said after it had joined.
-    fn judge_missed(&self, faults: &mut Vec<String>) {
-        for (index, session) in self.sessions.iter().enumerate().filter(|(_, session)| !session.ended) {
+    fn judge_missed(&self, promise: Promise, faults: &mut Vec<String>) {
+        for (index, session) in self.knowing(promise).filter(|(_, session)| !session.ended) {
             let missed = self.messages.iter().enumerate().find(|(id, message)| {
                 message.topic == session.topic
                     && (message.ordered || message.certain)
@@ -139,6 +148,25 @@ impl Oracle {
                     "session {index}, which joined {topic} at {joined_at:?}, never heard message {id} of {said_at:?}, \
                      {known}, at {place:?}; its last was {last:?}"
                 ));
+            }
+        }
+    }
+
+    /// Whoever stayed and is told nothing of what a policy drops has heard the newest message, if it hears no other topic on
+    /// its connection and it is known which that is.
+    fn judge_newest(&self, faults: &mut Vec<String>) {
+        let plain = |session: &&Session| !session.ended && !session.silent && !session.is_told();
+        for (index, session) in self.sessions.iter().enumerate().filter(|(_, session)| plain(session)) {
+            let said = self.messages.iter().enumerate().filter(|(_, message)| {
+                message.topic == session.topic && message.said_at >= session.joined_at
+            });
+            let places: Option<BTreeMap<Place, MessageId>> =
+                said.map(|(id, message)| Some((message.place?, id))).collect();
+            let Some((newest, id)) = places.as_ref().and_then(BTreeMap::last_key_value) else { continue };
+            let one_epoch = places.iter().flatten().all(|(place, _)| place.0 == newest.0);
+            if one_epoch && !session.seen.contains(id) {
+                let topic = &session.topic;
+                faults.push(format!("session {index} never heard message {id}, the newest of {topic}"));
             }
         }
     }
@@ -205,6 +233,11 @@ impl Oracle {
 }
 
 impl Session {
+    /// Whether it is told of all that it does not get: it is shown places, as those are who are.
+    fn is_told(&self) -> bool {
+        !self.silent && self.last_place.is_some()
+    }
+
     /// What it heard one after the other, without a break that it was told of.
     fn unbroken(&self) -> impl Iterator<Item = [MessageId; 2]> {
         let pairs = self.heard.windows(2).enumerate();

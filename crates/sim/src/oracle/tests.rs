@@ -237,3 +237,38 @@ fn what_was_kept_is_not_missing() {
         check(9, 21, silent, false);
     }
 }
+
+#[test]
+fn who_is_told_what_is_dropped_lacks_nothing_else() {
+    // Of messages with the offsets 1 to 3: what is heard, a gap, and whether places are shown.
+    let check = |heard: &[usize], gap: Option<(u64, u64)>, shown: bool, settled: bool, right: bool| {
+        let mut oracle = Oracle::default();
+        let said: Vec<_> = (0..3).map(|_| oracle.says("t", Kind::Text, b"", Time::from_nanos(5)).1).collect();
+        (1..4).for_each(|offset| oracle.placed(offset as usize - 1, (9, offset)));
+        let session = oracle.joins("t", Time::ZERO);
+        if shown {
+            oracle.begins(session, (9, 0));
+        }
+        for offset in 1..4 {
+            let place = shown.then_some((9, offset as u64));
+            if heard.contains(&offset) {
+                oracle.hears(session, Shown::Told, Kind::Text, &said[offset - 1], place);
+            } else if let Some((from, to)) = gap.filter(|gap| gap.0 == offset as u64) {
+                oracle.misses(session, (9, from, to), None, Time::from_nanos(7));
+            }
+        }
+        let faults = oracle.judge(Promise { unbroken: false, settled });
+        assert_eq!(faults.is_empty(), right, "{heard:?} {gap:?} {shown} {settled}: {faults:?}");
+    };
+    check(&[1, 2, 3], None, true, true, true);
+    check(&[1], Some((2, 3)), true, true, true);
+    check(&[1, 3], Some((2, 2)), true, true, true);
+    check(&[1, 3], None, true, true, false);
+    check(&[1], None, true, true, false);
+    check(&[1], None, true, false, true);
+    check(&[], None, true, true, false);
+    // Who is not told hears the newest.
+    check(&[3], None, false, true, true);
+    check(&[1, 2], None, false, true, false);
+    check(&[1, 2], None, false, false, true);
+}
