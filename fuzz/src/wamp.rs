@@ -6,6 +6,7 @@ use moongate_wire::{Kind, json};
 use serde_json::{Map, Value};
 
 use crate::source::Source;
+use crate::v1::depth;
 
 const EPOCH: u64 = 0xa1;
 const OFFSET: u64 = 7;
@@ -69,9 +70,9 @@ fn outline(said: &Result<Said<'_>, Fault>) -> Option<Outline> {
             Outline::Publish { request: *request, topic: topic.to_string(), acknowledge, exclude_me }
         }
         Err(Fault::Refused { code, request, error }) => {
-            Outline::Refused(*code, *request, error.uri.to_owned())
+            Outline::Refused(*code, *request, error.code.to_owned())
         }
-        Err(Fault::Unanswered(error)) => Outline::Refused(0, 0, error.uri.to_owned()),
+        Err(Fault::Unanswered(error)) => Outline::Refused(0, 0, error.code.to_owned()),
         Err(Fault::Violation(_)) => return None,
     })
 }
@@ -171,15 +172,6 @@ fn name(uri: &str) -> Option<String> {
         && uri.split('/').all(segment_is_good)
         && !uri.contains(|c: char| c.is_control() || "*+#".contains(c));
     (uri_is_good && name_is_good && !is_reserved).then(|| uri.to_owned())
-}
-
-/// How deep arrays and objects lie in each other.
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
-        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
 }
 
 /// Whether a dictionary of the message may have a member twice, which is a violation and not seen in the value.

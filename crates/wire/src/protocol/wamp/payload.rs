@@ -21,7 +21,7 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::parse::is_empty;
-use super::{Error, code, head, number, publication_id, subscription_id};
+use super::{Error, code, errors, head, number, publication_id, subscription_id};
 use crate::event::{decimal, hexadecimal};
 use crate::{Kind, copy, json};
 
@@ -46,7 +46,7 @@ pub(super) fn of_publish<'m>(
     let payload = format!("{{\"args\":{list},\"kwargs\":{words}}}");
     // The same as everywhere, so that who hears it in another protocol can read it.
     if !json::is_shallow(&payload) {
-        return Err(Error::DEPTH);
+        return Err(errors::DEPTH);
     }
     Ok((Kind::Json, Cow::Owned(payload.into_bytes())))
 }
