@@ -44,7 +44,8 @@ enum Outline {
     Goodbye,
     Abort,
     Nothing,
-    Subscribe(u64, String),
+    /// The request, the topic, and whether gaps are told.
+    Subscribe(u64, String, bool),
     Unsubscribe(u64, u64),
     Publish {
         request: u64,
@@ -63,7 +64,9 @@ fn outline(said: &Result<Said<'_>, Fault>) -> Option<Outline> {
         Ok(Said::Goodbye) => Outline::Goodbye,
         Ok(Said::Abort) => Outline::Abort,
         Ok(Said::Nothing) => Outline::Nothing,
-        Ok(Said::Subscribe { request, topic, .. }) => Outline::Subscribe(*request, topic.to_string()),
+        Ok(Said::Subscribe { request, topic, gaps, .. }) => {
+            Outline::Subscribe(*request, topic.to_string(), *gaps)
+        }
         Ok(Said::Unsubscribe { request, subscription }) => Outline::Unsubscribe(*request, *subscription),
         Ok(Said::Publish(Publish { request, topic, acknowledge, exclude_me, .. })) => {
             let (acknowledge, exclude_me) = (*acknowledge, *exclude_me);
@@ -97,11 +100,12 @@ fn reference(message: &Value, established: bool) -> Option<Outline> {
             let request = id(request)?;
             let policy = option(options, "match", Value::is_string)?;
             option(options, "_since", Value::is_string)?;
+            let gaps = option(options, "_gaps", Value::is_boolean)?.and_then(Value::as_bool);
             match name(topic) {
                 _ if policy.is_some_and(|policy| policy != "exact") => {
                     refused(code, request, "wamp.error.option_not_allowed")
                 }
-                Some(topic) => Outline::Subscribe(request, topic),
+                Some(topic) => Outline::Subscribe(request, topic, gaps.unwrap_or(false)),
                 None => refused(code, request, "wamp.error.invalid_uri"),
             }
         }

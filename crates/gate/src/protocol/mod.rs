@@ -70,7 +70,7 @@ struct Spoken {
 const fn spoken(protocol: Protocol) -> Spoken {
     match protocol {
         Protocol::V1 => Spoken { by: &v1::V1, forms: &[Form(9)] },
-        Protocol::Wamp => Spoken { by: &wamp::Wamp, forms: &[Form(10)] },
+        Protocol::Wamp => Spoken { by: &wamp::Wamp, forms: &[Form(10), Form(11)] },
     }
 }
 

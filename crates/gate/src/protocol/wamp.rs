@@ -27,6 +27,10 @@ const NO_SUCH_REALM: Unwelcome = Unwelcome {
 
 const OVER: Unwelcome = Unwelcome { end: End::Peer, code: code::NORMAL, reason: "" };
 
+/// The forms, which differ in what is said of a gap.
+const EVENTS: usize = 0;
+const EVENTS_AND_GAPS: usize = 1;
+
 /// The protocol.
 pub(super) struct Wamp;
 
@@ -78,8 +82,14 @@ impl Conversation for Wamp {
         text(out, |out| wamp::event(name.as_str(), epoch, offset, wire_kind(kind), payload, out));
     }
 
-    /// It has no word for that: events show by their places that some are missing.
-    fn gap(&self, _: usize, _: &Gap<'_>, _: &mut Vec<u8>) {}
+    /// The protocol has no word for that, and clients call their handlers for all that comes: so this is for those who
+    /// asked for it. To the others events show by their places that some are missing.
+    fn gap(&self, which: usize, gap: &Gap<'_>, out: &mut Vec<u8>) {
+        let Gap { name, epoch, from, to, previous_epoch } = *gap;
+        if which == EVENTS_AND_GAPS {
+            text(out, |out| wamp::gap(name.as_str(), epoch, (from, to), previous_epoch, out));
+        }
+    }
 }
 
 fn act(turn: &mut Turn<'_>, said: Said<'_>) -> Result<(), Unwelcome> {
@@ -90,7 +100,10 @@ fn act(turn: &mut Turn<'_>, said: Said<'_>) -> Result<(), Unwelcome> {
             text(turn.words, |out| wamp::goodbye(reason::GOODBYE_AND_OUT, "", out));
             return Err(OVER);
         }
-        Said::Subscribe { request, topic, since } => subscribe(turn, request, &topic, since.as_deref()),
+        Said::Subscribe { request, topic, since, gaps } => {
+            let which = if gaps { EVENTS_AND_GAPS } else { EVENTS };
+            subscribe(turn, request, (&topic, which), since.as_deref());
+        }
         Said::Unsubscribe { request, subscription } => unsubscribe(turn, request, subscription),
         Said::Publish(said) => publish(turn, &said),
         Said::Nothing => {}
@@ -112,7 +125,7 @@ fn welcome(turn: &mut Turn<'_>, realm: &str) -> Result<(), Unwelcome> {
     Ok(())
 }
 
-fn subscribe(turn: &mut Turn<'_>, request: u64, topic: &TopicName, since: Option<&str>) {
+fn subscribe(turn: &mut Turn<'_>, request: u64, (topic, which): (&TopicName, usize), since: Option<&str>) {
     let since = match since.map(Since::parse) {
         None => None,
         Some(Some(since)) => Some(since),
@@ -123,7 +136,7 @@ fn subscribe(turn: &mut Turn<'_>, request: u64, topic: &TopicName, since: Option
         return refuse(message_code::SUBSCRIBE, request, &errors::SAME_ID, turn.words);
     }
     let asked = Asked { id: Some(kept(request)), is_answered: true, resumes: since.is_some() };
-    match turn.begin_hearing(topic, since, 0, asked) {
+    match turn.begin_hearing(topic, since, which, asked) {
         Begun::Later => {}
         Begun::Now(..) => {
             text(turn.words, |out| wamp::subscribed(request, subscription, out));

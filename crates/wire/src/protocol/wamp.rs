@@ -16,7 +16,7 @@ use crate::json;
 use crate::refusal::Reason;
 
 pub use parse::{Fault, Publish, Said, is_uri, parse};
-pub use payload::event;
+pub use payload::{event, gap};
 
 /// The subprotocol's name in `Sec-WebSocket-Protocol` (§2.3.1).
 pub const NAME: &str = "wamp.2.json";

@@ -31,6 +31,8 @@ pub enum Said<'m> {
         topic: TopicName,
         /// The option `_since`: the last message that was heard, as `<epoch>-<offset>`, or `0`; not looked at here.
         since: Option<String>,
+        /// The option `_gaps`: whether it wants to be told what it does not get.
+        gaps: bool,
     },
     /// Hear a topic no more (§5.1.4).
     Unsubscribe {
@@ -128,7 +130,8 @@ fn subscribe<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
         return Err(refused(errors::MATCH));
     }
     let topic = name(&topic).map_err(refused)?;
-    Ok(Said::Subscribe { request, topic, since: options.since })
+    let gaps = options.gaps.unwrap_or(false);
+    Ok(Said::Subscribe { request, topic, since: options.since, gaps })
 }
 
 fn unsubscribe<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
@@ -209,6 +212,8 @@ struct SubscribeOptions {
     r#match: Option<String>,
     #[serde(rename = "_since")]
     since: Option<String>,
+    #[serde(rename = "_gaps")]
+    gaps: Option<bool>,
 }
 
 /// Attributes that are not known are passed over (§3.1), but for those that would have kept a message from somebody.

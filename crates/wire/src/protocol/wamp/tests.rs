@@ -120,18 +120,20 @@ fn s4_2_1_goodbye_and_abort() {
 
 #[test]
 fn s5_1_1_subscribe() {
+    let check_gaps = |text: &str, request: u64, topic: &str, since: Option<&str>, gaps: bool| {
+        let (topic, since) = (TopicName::from_text(topic).expect("a name"), since.map(str::to_owned));
+        assert_eq!(said(text), Ok(Said::Subscribe { request, topic, since, gaps }), "{text}");
+    };
     let check = |text: &str, request: u64, topic: &str, since: Option<&str>| {
-        let topic = TopicName::from_text(topic).expect("a name");
-        assert_eq!(
-            said(text),
-            Ok(Said::Subscribe { request, topic, since: since.map(str::to_owned) }),
-            "{text}"
-        );
+        check_gaps(text, request, topic, since, false);
     };
     check(r#"[32,713845233,{},"com.myapp.mytopic1"]"#, 713_845_233, "com.myapp.mytopic1", None);
     check(r#"[32,1,{"match":"exact","get_retained":true,"x":[]},"a/b"]"#, 1, "a/b", None);
     check(r#"[32,9007199254740992,{"_since":"0"},"caf\u00e9"]"#, ID_MAX, "caf\u{e9}", Some("0"));
     check(r#"[32,2,{"match":null,"_since":null},"t"]"#, 2, "t", None);
+    check_gaps(r#"[32,3,{"_gaps":true},"t"]"#, 3, "t", None, true);
+    check_gaps(r#"[32,4,{"_gaps":false,"_since":"0"},"t"]"#, 4, "t", Some("0"), false);
+    check_gaps(r#"[32,5,{"_gaps":null},"t"]"#, 5, "t", None, false);
     for policy in ["prefix", "wildcard", "regex", ""] {
         check_refused(&format!(r#"[32,3,{{"match":"{policy}"}},"a..b"]"#), code::SUBSCRIBE, 3, errors::MATCH);
     }
@@ -148,6 +150,8 @@ fn s5_1_1_subscribe() {
         r#"[32,1,{"match":1},"t"]"#,
         r#"[32,1,{"match":"exact","match":"exact"},"t"]"#,
         r#"[32,1,{"_since":0},"t"]"#,
+        r#"[32,1,{"_gaps":1},"t"]"#,
+        r#"[32,1,{"_gaps":"true"},"t"]"#,
         r#"[32,1,{},["t"]]"#,
         r#"[32,1,{},"t",[]]"#,
         r#"[32,1,{},"t",1,2,3,4]"#,
@@ -316,6 +320,25 @@ fn s5_2_4_what_a_message_is_as_an_event() {
         let value: Value = serde_json::from_str(other).expect("JSON");
         check(Kind::Json, other.as_bytes(), json!([[value]]));
     }
+}
+
+#[test]
+fn a_gap_is_an_event_that_says_what_is_missing() {
+    let check = |(from, to): (u64, u64), previous: Option<u64>, missing: &str| {
+        let (subscription, publication) = (subscription_id("news"), publication_id(EPOCH, to));
+        let place = format!(r#""_epoch":"00000000000000a1","_offset":{to}"#);
+        let missing = format!(r#"{{"epoch":"00000000000000a1",{missing}}}"#);
+        assert_eq!(
+            written(|out| gap("news", EPOCH, (from, to), previous, out)),
+            format!(
+                r#"[36,{subscription},{publication},{{{place},"_gap":{missing}}},[],{{"_gap":{missing}}}]"#
+            )
+        );
+    };
+    check((10, 19), None, r#""from":10,"to":19"#);
+    check((1, 3), Some(0xb2), r#""from":1,"to":3,"previous_epoch":"00000000000000b2""#);
+    // Nothing of this epoch is missing.
+    check((1, 0), Some(0xb2), r#""from":1,"to":0,"previous_epoch":"00000000000000b2""#);
 }
 
 #[test]
