@@ -158,7 +158,7 @@ fn is_value(id: Option<&str>) -> bool {
 }
 
 /// How deep arrays and objects lie in each other.
-fn depth(value: &Value) -> usize {
+pub(crate) fn depth(value: &Value) -> usize {
     match value {
         Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
         Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),

@@ -6,6 +6,7 @@ use moongate_wire::{Kind, json};
 use serde_json::{Map, Value};
 
 use crate::source::Source;
+use crate::v1::depth;
 
 const EPOCH: u64 = 0xa1;
 const OFFSET: u64 = 7;
@@ -43,7 +44,8 @@ enum Outline {
     Goodbye,
     Abort,
     Nothing,
-    Subscribe(u64, String),
+    /// The request, the topic, and whether gaps are told.
+    Subscribe(u64, String, bool),
     Unsubscribe(u64, u64),
     Publish {
         request: u64,
@@ -62,16 +64,18 @@ fn outline(said: &Result<Said<'_>, Fault>) -> Option<Outline> {
         Ok(Said::Goodbye) => Outline::Goodbye,
         Ok(Said::Abort) => Outline::Abort,
         Ok(Said::Nothing) => Outline::Nothing,
-        Ok(Said::Subscribe { request, topic, .. }) => Outline::Subscribe(*request, topic.to_string()),
+        Ok(Said::Subscribe { request, topic, gaps, .. }) => {
+            Outline::Subscribe(*request, topic.to_string(), *gaps)
+        }
         Ok(Said::Unsubscribe { request, subscription }) => Outline::Unsubscribe(*request, *subscription),
         Ok(Said::Publish(Publish { request, topic, acknowledge, exclude_me, .. })) => {
             let (acknowledge, exclude_me) = (*acknowledge, *exclude_me);
             Outline::Publish { request: *request, topic: topic.to_string(), acknowledge, exclude_me }
         }
         Err(Fault::Refused { code, request, error }) => {
-            Outline::Refused(*code, *request, error.uri.to_owned())
+            Outline::Refused(*code, *request, error.code.to_owned())
         }
-        Err(Fault::Unanswered(error)) => Outline::Refused(0, 0, error.uri.to_owned()),
+        Err(Fault::Unanswered(error)) => Outline::Refused(0, 0, error.code.to_owned()),
         Err(Fault::Violation(_)) => return None,
     })
 }
@@ -96,11 +100,12 @@ fn reference(message: &Value, established: bool) -> Option<Outline> {
             let request = id(request)?;
             let policy = option(options, "match", Value::is_string)?;
             option(options, "_since", Value::is_string)?;
+            let gaps = option(options, "_gaps", Value::is_boolean)?.and_then(Value::as_bool);
             match name(topic) {
                 _ if policy.is_some_and(|policy| policy != "exact") => {
                     refused(code, request, "wamp.error.option_not_allowed")
                 }
-                Some(topic) => Outline::Subscribe(request, topic),
+                Some(topic) => Outline::Subscribe(request, topic, gaps.unwrap_or(false)),
                 None => refused(code, request, "wamp.error.invalid_uri"),
             }
         }
@@ -171,15 +176,6 @@ fn name(uri: &str) -> Option<String> {
         && uri.split('/').all(segment_is_good)
         && !uri.contains(|c: char| c.is_control() || "*+#".contains(c));
     (uri_is_good && name_is_good && !is_reserved).then(|| uri.to_owned())
-}
-
-/// How deep arrays and objects lie in each other.
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
-        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
 }
 
 /// Whether a dictionary of the message may have a member twice, which is a violation and not seen in the value.

@@ -4,10 +4,12 @@ too polite to go."""
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
 from contextlib import ExitStack
+from itertools import count
 
 import pytest
 from websockets.exceptions import ConnectionClosed
@@ -16,6 +18,7 @@ from websockets.sync.client import connect
 from client import ENVIRONMENT, FOLDER
 from events import EventStream
 from gateway import PATIENCE, until
+from gauges import gauge
 from raw import post
 from test_control import samples, total
 
@@ -263,6 +266,68 @@ def test_who_may_only_listen(start, uri):
         control = post(gateway.control, f"/topics/{uri}", b"by the operator")
         assert control.status == 200
         client.heard(uri, ["by the operator"])
+
+
+def test_who_comes_back_too_late_is_told_what_is_missing(start, uri):
+    """If it asks to be: to who does not, the same events come and nothing else."""
+    gateway = start(HISTORY_MESSAGES="3")
+    said = [post(gateway.listen, f"/topics/{uri}", text.encode()).json() for text in "abcdefg"]
+    epoch = said[0]["epoch"]
+    with Wire(gateway) as asks, Wire(gateway) as silent, Autobahn("npm", gateway.ws("/connect")) as npm:
+        npm.hear("joined")
+
+        def check(since: str, missing: dict):
+            options = {"_since": since, "_gaps": True}
+            code, _, subscription = asks.ask(32, 1, options, uri)
+            code, same, publication, *gap = asks.hear()
+            assert (code, same) == (36, subscription) and 1 <= publication <= 2**53
+            assert gap == [{"_epoch": epoch, "_offset": 4, "_gap": missing}, [], {"_gap": missing}]
+            events = [asks.hear() for _ in "efg"]
+            assert silent.ask(32, 1, {"_since": since}, uri) == [33, 1, subscription]
+            assert events == [silent.hear() for _ in "efg"]
+            assert [event[4] for event in events] == [["e"], ["f"], ["g"]]
+            npm.order("subscribe", uri, options)
+            npm.hear("subscribed")
+            npm.heard(uri, [], {"_gap": missing})
+            for text in "efg":
+                npm.heard(uri, [text])
+            for wire in (asks, silent):
+                assert wire.ask(34, 2, subscription) == [35, 2]
+            npm.order("unsubscribe", uri)
+            npm.hear("unsubscribed")
+
+        check(f"{epoch}-1", {"epoch": epoch, "from": 2, "to": 4})
+        check("00000000000000a1-7", {"epoch": epoch, "from": 1, "to": 4, "previous_epoch": "00000000000000a1"})
+        # Nothing is missing.
+        assert asks.ask(32, 3, {"_since": f"{epoch}-6", "_gaps": True}, uri)[0] == 33
+        assert asks.hear()[4] == ["g"]
+
+
+@pytest.mark.timeout(120)
+def test_who_reads_too_slowly_is_told_what_was_dropped(start, uri):
+    gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="256KiB", SLOW_READER_TIMEOUT="0ms")
+    with Autobahn("npm", gateway.ws("/connect")) as npm, Wire(gateway) as speaker:
+        npm.hear("joined")
+        npm.order("subscribe", uri, {"_gaps": True})
+        npm.hear("subscribed")
+        npm._process.send_signal(signal.SIGSTOP)
+        for number in count(1):
+            assert speaker.ask(16, number, {"acknowledge": True}, uri, [f"{number} {'x' * 20_000}"])[0] == 17
+            if number % 50 == 0 and gauge(gateway, "messages_dropped_total") > 0:
+                break
+            assert number < 5000, "somebody reads it all"
+        npm._process.send_signal(signal.SIGCONT)
+        last = missing = 0
+        while last < number:
+            _, args, kwargs, _ = npm.hear("event")
+            if gap := kwargs.get("_gap"):
+                assert args == [] and gap["from"] == last + 1
+                missing += gap["to"] - last
+                last = gap["to"]
+            else:
+                last += 1
+                assert args[0].startswith(f"{last} ")
+        assert missing == gauge(gateway, "messages_dropped_total") > 0
 
 
 # Byte for byte.

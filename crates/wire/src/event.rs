@@ -56,7 +56,14 @@ pub fn place(epoch: u64, offset: u64, out: &mut Vec<u8>) {
 /// last was of another epoch, what was said to that one's end. It comes back to behind them.
 pub fn gap(epoch: u64, from: u64, to: u64, previous_epoch: Option<u64>, out: &mut Vec<u8>) {
     id(epoch, to, out);
-    out.extend_from_slice(b"event: gap\ndata: {\"epoch\":\"");
+    out.extend_from_slice(b"event: gap\ndata: {");
+    missing(epoch, (from, to), previous_epoch, out);
+    out.extend_from_slice(b"}\n\n");
+}
+
+/// The members of a JSON object that says what is missing, in this form and in those of protocols.
+pub(crate) fn missing(epoch: u64, (from, to): (u64, u64), previous_epoch: Option<u64>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"epoch\":\"");
     hexadecimal(epoch, out);
     out.extend_from_slice(b"\",\"from\":");
     decimal(from, out);
@@ -67,7 +74,6 @@ pub fn gap(epoch: u64, from: u64, to: u64, previous_epoch: Option<u64>, out: &mu
         hexadecimal(previous, out);
         out.push(b'"');
     }
-    out.extend_from_slice(b"}\n\n");
 }
 
 /// Appends a comment that says why the stream ends, for people who read it with their own eyes. Clients come back after

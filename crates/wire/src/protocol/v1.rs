@@ -13,7 +13,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::event::{decimal, hexadecimal};
+use super::Error;
+use crate::event::{decimal, hexadecimal, missing};
 use crate::json;
 use crate::refusal::Reason;
 use crate::topic::TopicName;
@@ -77,18 +78,10 @@ pub enum Malformed<'m> {
     },
 }
 
-/// What is wrong with a request, for a program and for a person.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Error {
-    /// A stable name.
-    pub code: &'static str,
-    /// What is wrong, in a sentence.
-    pub reason: &'static str,
-    /// What to do about it.
-    pub hint: &'static str,
-}
+/// What is wrong with a request, beside what can be wrong in every protocol.
+pub mod errors {
+    use super::Error;
 
-impl Error {
     /// `type` is missing or unknown.
     pub const TYPE: Error = Error {
         code: "request-type",
@@ -138,24 +131,6 @@ impl Error {
         reason: "base64 is not a string of base64 with padding (RFC 4648, section 4).",
         hint: "Encode with the alphabet that has + and /, and pad with = to a multiple of four characters.",
     };
-    /// Who connects may not publish.
-    pub const MAY_ONLY_LISTEN: Error = Error {
-        code: "may-only-listen",
-        reason: "This connection may listen but not publish.",
-        hint: "The operator can set MOONGATE_ANONYMOUS=publish; publishing through the control listener always works.",
-    };
-    /// There can be no more topics.
-    pub const TOPICS_FULL: Error = Error {
-        code: "topics-full",
-        reason: "As many topics exist as MOONGATE_TOPICS_MAX allows.",
-        hint: "Use a topic that exists, or try again later.",
-    };
-    /// There can be no more subscriptions.
-    pub const SUBSCRIPTIONS_FULL: Error = Error {
-        code: "subscriptions-full",
-        reason: "This connection hears as many topics as MOONGATE_SUBSCRIPTION_TOPICS_MAX allows.",
-        hint: "Unsubscribe from a topic first, open another connection, or raise the limit.",
-    };
     /// It hears the topic already.
     pub const ALREADY_SUBSCRIBED: Error = Error {
         code: "already-subscribed",
@@ -174,19 +149,13 @@ impl Error {
         reason: "The topic was unsubscribed from before its home had answered.",
         hint: "Wait for \"subscribed\" where its place matters.",
     };
-    /// A queue is full.
-    pub const BUSY: Error = Error {
-        code: "busy",
-        reason: "The topic's home did not take the request.",
-        hint: "Try again later.",
-    };
+}
 
-    /// A topic cannot have this name.
-    fn topic(reason: Reason) -> Error {
-        if reason == Reason::TopicEmpty {
-            return Error::TOPIC;
-        }
-        Error { code: "topic-name", reason: reason.detail(), hint: reason.hint() }
+/// A topic cannot have this name.
+fn misnamed(reason: Reason) -> Error {
+    match reason {
+        Reason::TopicEmpty => errors::TOPIC,
+        reason => Error::topic(reason),
     }
 }
 
@@ -199,7 +168,7 @@ pub fn parse(text: &str) -> Result<Request<'_>, Malformed<'_>> {
     let id = match members.id.map(RawValue::get) {
         None => None,
         Some(id) if is_id(id) => Some(id),
-        Some(_) => return Err(Malformed::Refused { id: None, error: Error::ID }),
+        Some(_) => return Err(Malformed::Refused { id: None, error: errors::ID }),
     };
     match members.ask() {
         Ok(ask) => Ok(Request { id, ask }),
@@ -235,23 +204,23 @@ impl<'m> Members<'m> {
                 Ok(Ask::Publish { topic, kind, payload })
             }
             Some("ping") => Ok(Ask::Ping),
-            _ => Err(Error::TYPE),
+            _ => Err(errors::TYPE),
         }
     }
 
     fn topic(&self) -> Result<TopicName, Error> {
-        let topic = self.topic.and_then(json::text).ok_or(Error::TOPIC)?;
-        TopicName::from_text(&topic).map_err(Error::topic)
+        let topic = self.topic.and_then(json::text).ok_or(errors::TOPIC)?;
+        TopicName::from_text(&topic).map_err(misnamed)
     }
 
     fn since(&self) -> Result<Option<Cow<'m, str>>, Error> {
-        self.since.map(|since| json::text(since).ok_or(Error::SINCE)).transpose()
+        self.since.map(|since| json::text(since).ok_or(errors::SINCE)).transpose()
     }
 
     fn payload(&self) -> Result<(Kind, Cow<'m, [u8]>), Error> {
         match (self.text, self.json, self.base64) {
             (Some(text), None, None) => {
-                let payload = match json::text(text).ok_or(Error::TEXT)? {
+                let payload = match json::text(text).ok_or(errors::TEXT)? {
                     Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
                     Cow::Owned(text) => Cow::Owned(text.into_bytes()),
                 };
@@ -260,13 +229,13 @@ impl<'m> Members<'m> {
             (None, Some(json), None) if json::is_shallow(json.get()) => {
                 Ok((Kind::Json, Cow::Borrowed(json.get().as_bytes())))
             }
-            (None, Some(_), None) => Err(Error::DEPTH),
+            (None, Some(_), None) => Err(errors::DEPTH),
             (None, None, Some(base64)) => {
-                let base64 = json::text(base64).ok_or(Error::BASE64)?;
-                let bytes = STANDARD.decode_to_vec(base64.as_bytes()).map_err(|_| Error::BASE64)?;
+                let base64 = json::text(base64).ok_or(errors::BASE64)?;
+                let bytes = STANDARD.decode_to_vec(base64.as_bytes()).map_err(|_| errors::BASE64)?;
                 Ok((Kind::Binary, Cow::Owned(bytes)))
             }
-            _ => Err(Error::PAYLOAD),
+            _ => Err(errors::PAYLOAD),
         }
     }
 }
@@ -400,14 +369,9 @@ pub fn message(topic: &str, epoch: u64, offset: u64, kind: Kind, payload: &[u8],
 /// the topic that the listener knew, where that has ended.
 pub fn gap(topic: &str, epoch: u64, (from, to): (u64, u64), previous_epoch: Option<u64>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"type\":\"gap\"");
-    place(topic, epoch, out);
-    number(",\"from\":", from, out);
-    number(",\"to\":", to, out);
-    if let Some(previous) = previous_epoch {
-        out.extend_from_slice(b",\"previous_epoch\":\"");
-        hexadecimal(previous, out);
-        out.push(b'"');
-    }
+    member(",\"topic\":", topic, out);
+    out.push(b',');
+    missing(epoch, (from, to), previous_epoch, out);
     out.push(b'}');
 }
 

@@ -10,12 +10,13 @@
 mod parse;
 mod payload;
 
+use super::Error;
 use crate::event::decimal;
 use crate::json;
 use crate::refusal::Reason;
 
 pub use parse::{Fault, Publish, Said, is_uri, parse};
-pub use payload::event;
+pub use payload::{event, gap};
 
 /// The subprotocol's name in `Sec-WebSocket-Protocol` (§2.3.1).
 pub const NAME: &str = "wamp.2.json";
@@ -74,117 +75,98 @@ pub mod reason {
     pub const PROTOCOL_VIOLATION: &str = "wamp.error.protocol_violation";
 }
 
-/// Why a request is not done, for a program (§8) and for a person.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub struct Error {
-    /// A stable name.
-    pub uri: &'static str,
-    /// What is wrong, in a sentence.
-    pub reason: &'static str,
-    /// What to do about it.
-    pub hint: &'static str,
-}
+/// Why a request is not done: codes are URIs (§8).
+pub mod errors {
+    use super::{Error, Reason};
 
-impl Error {
+    const INVALID_URI: &str = "wamp.error.invalid_uri";
+    const UNAVAILABLE: &str = "wamp.error.unavailable";
+
     /// The topic is no URI as WAMP has them (§2.1.1).
     pub const URI: Error = Error {
-        uri: "wamp.error.invalid_uri",
+        code: INVALID_URI,
         reason: "A part of the topic between dots is empty, or has whitespace or # in it.",
         hint: "Name the topic as in com.example.news; topics with other names can be reached by other protocols.",
     };
     /// The topic is the protocol's own (§2.1.1).
     pub const RESERVED: Error = Error {
-        uri: "wamp.error.invalid_uri",
+        code: INVALID_URI,
         reason: "Topics that begin with wamp. are the protocol's own, and there are none here.",
         hint: "Name the topic otherwise; there are no meta events to subscribe to.",
     };
     /// Patterns are not matched (advanced, pattern-based subscription).
     pub const MATCH: Error = Error {
-        uri: "wamp.error.option_not_allowed",
+        code: "wamp.error.option_not_allowed",
         reason: "Subscriptions to patterns are not offered.",
         hint: "Leave the option match out, or send \"exact\", and subscribe to each topic by its name.",
     };
     /// A subscription cannot begin there.
     pub const SINCE: Error = Error {
-        uri: "wamp.error.invalid_argument",
+        code: "wamp.error.invalid_argument",
         reason: "The option _since is neither \"0\" nor an epoch of 16 hexadecimal digits, a hyphen and an offset.",
         hint: "Send _epoch and _offset of the last event as \"<epoch>-<offset>\", \"0\" for all that is kept, or leave it out.",
     };
     /// Who hears cannot be chosen (advanced, subscriber black- and whitelisting).
     pub const LISTING: Error = Error {
-        uri: "wamp.error.option_not_allowed",
+        code: "wamp.error.option_not_allowed",
         reason: "Choosing or leaving out subscribers is not offered, and this would have been heard by all.",
         hint: "Leave out the options that begin with eligible and exclude, except exclude_me.",
     };
     /// Payloads are not passed through unseen (advanced, payload passthru mode).
     pub const PASSTHRU: Error = Error {
-        uri: "wamp.error.option_not_allowed",
+        code: "wamp.error.option_not_allowed",
         reason: "Payload passthru mode is not offered, and nobody could have read this.",
         hint: "Leave out the options that begin with ppt_.",
     };
     /// The payload is too deep.
     pub const DEPTH: Error = Error {
-        uri: "wamp.error.invalid_argument",
+        code: "wamp.error.invalid_argument",
         reason: "Arrays and objects in the payload lie more than 126 deep in each other.",
         hint: "Send a flatter value, or send it as one string.",
     };
     /// There is no such subscription (§5.1.6).
     pub const NO_SUCH_SUBSCRIPTION: Error = Error {
-        uri: "wamp.error.no_such_subscription",
+        code: "wamp.error.no_such_subscription",
         reason: "This session has no such subscription.",
         hint: "Send the subscription's id as SUBSCRIBED said it, once.",
     };
     /// Who connects may not publish.
-    pub const NOT_AUTHORIZED: Error = Error {
-        uri: "wamp.error.not_authorized",
-        reason: "This connection may listen but not publish.",
-        hint: "The operator can set MOONGATE_ANONYMOUS=publish; publishing through the control listener always works.",
-    };
+    pub const NOT_AUTHORIZED: Error = Error::MAY_ONLY_LISTEN.called("wamp.error.not_authorized");
     /// Two topics have the same id.
     pub const SAME_ID: Error = Error {
-        uri: "wamp.error.unavailable",
+        code: UNAVAILABLE,
         reason: "The topic's id is that of another topic that this session has subscribed to.",
         hint: "Rename one of the two, or open another session: ids are made from names, and these two happen to agree.",
     };
-    /// There can be no more topics.
-    pub const TOPICS_FULL: Error = Error {
-        uri: "wamp.error.unavailable",
-        reason: "As many topics exist as MOONGATE_TOPICS_MAX allows.",
-        hint: "Use a topic that exists, or try again later.",
-    };
     /// There can be no more subscriptions.
-    pub const SUBSCRIPTIONS_FULL: Error = Error {
-        uri: "wamp.error.unavailable",
-        reason: "This session hears as many topics as MOONGATE_SUBSCRIPTION_TOPICS_MAX allows.",
-        hint: "Unsubscribe from a topic first, open another session, or raise the limit.",
-    };
-    /// A queue is full.
-    pub const BUSY: Error = Error {
-        uri: "wamp.error.unavailable",
-        reason: "The topic's home did not take the request.",
-        hint: "Try again later.",
-    };
+    pub const SUBSCRIPTIONS_FULL: Error = Error::SUBSCRIPTIONS_FULL.called(UNAVAILABLE);
     /// There is no dealer: nothing can be called (§6.2.6).
     pub const NO_SUCH_PROCEDURE: Error = Error {
-        uri: "wamp.error.no_such_procedure",
+        code: "wamp.error.no_such_procedure",
         reason: "This router is a broker and no dealer: there are no procedures.",
         hint: "Subscribe and publish here, and make calls elsewhere.",
     };
     /// Nor can anything be registered (§6.1.3).
     pub const NO_DEALER: Error = Error {
-        uri: "wamp.error.not_authorized",
+        code: "wamp.error.not_authorized",
         reason: "This router is a broker and no dealer: no procedure can be registered.",
         hint: "Subscribe and publish here, and register procedures elsewhere.",
     };
     /// And nothing is (§6.1.6).
     pub const NO_SUCH_REGISTRATION: Error = Error {
-        uri: "wamp.error.no_such_registration",
+        code: "wamp.error.no_such_registration",
         reason: "This router is a broker and no dealer: there are no registrations.",
         hint: "Register procedures elsewhere.",
     };
 
-    fn topic(reason: Reason) -> Error {
-        Error { uri: Error::URI.uri, reason: reason.detail(), hint: reason.hint() }
+    /// No topic can have the name that was given.
+    pub(super) fn topic(reason: Reason) -> Error {
+        Error::topic(reason).called(INVALID_URI)
+    }
+
+    /// The topic's home does not do it.
+    pub const fn unavailable(why: Error) -> Error {
+        why.called(UNAVAILABLE)
     }
 }
 
@@ -242,7 +224,7 @@ pub fn error(code: u64, request: u64, error: &Error, out: &mut Vec<u8>) {
     number(code, out);
     number(request, out);
     out.extend_from_slice(b",{},");
-    json::string(error.uri.as_bytes(), out);
+    json::string(error.code.as_bytes(), out);
     out.extend_from_slice(b",[");
     json::string(format!("{} {}", error.reason, error.hint).as_bytes(), out);
     out.extend_from_slice(b"]]");

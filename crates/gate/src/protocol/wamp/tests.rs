@@ -1,5 +1,8 @@
 //! Sessions of one shard, whose requests come in the same read or tick where that could make a difference.
 
+use std::time::Duration;
+
+use moongate_hub::{HistoryLimits, OutboxPolicy};
 use moongate_io::{ConnId, Inbound};
 use moongate_wire::Kind;
 use moongate_wire::frame::{Opcode, ServerFrames, encode_masked};
@@ -239,4 +242,73 @@ fn s2_3_3_a_violation_ends_it_and_nothing_after_it_is_done() {
     stage.ends(one);
     stage.resets(other);
     stage.assert_empty();
+}
+
+/// The offset of each event, or those of a gap's first and last message.
+fn places(heard: &[String]) -> Vec<String> {
+    let number = |event: &str, name: &str| {
+        let (_, rest) = event.split_once(&format!("\"{name}\":"))?;
+        Some(rest.split([',', '}']).next().unwrap_or(rest).to_owned())
+    };
+    let place = |event: &String| match (number(event, "from"), number(event, "to")) {
+        (Some(from), Some(to)) => format!("{from}-{to}"),
+        _ => number(event, "_offset").expect("a place"),
+    };
+    heard.iter().filter(|heard| heard.starts_with("[36,")).map(place).collect()
+}
+
+#[test]
+fn who_comes_back_too_late_is_told_what_is_missing_if_it_asked_to_be() {
+    let mut stage = stage(|config| {
+        config.hub.history =
+            HistoryLimits { messages_max: 2, bytes_max: 1 << 16, ttl: Duration::from_secs(60) };
+    });
+    let speaker = join(&mut stage);
+    for number in 1..=5 {
+        tell(&mut stage, speaker, &[&format!(r#"[16,{number},{{}},"t",["x"]]"#)]);
+    }
+    let mut check = |options: &str, expect: &[&str]| {
+        let peer = join(&mut stage);
+        tell(&mut stage, peer, &[&format!(r#"[32,1,{{{options}}},"t"]"#)]);
+        let heard = hear(&mut stage, peer);
+        assert!(heard[0].starts_with("[33,1,"), "{heard:?}");
+        assert_eq!(places(&heard), expect, "{options}");
+        stage.resets(peer);
+    };
+    check(r#""_since":"0""#, &["4", "5"]);
+    check(r#""_since":"00000000000000a1-1""#, &["4", "5"]);
+    check(r#""_since":"00000000000000a1-1","_gaps":false"#, &["4", "5"]);
+    check(r#""_since":"00000000000000a1-1","_gaps":true"#, &["1-3", "4", "5"]);
+    check(r#""_gaps":true"#, &[]);
+}
+
+#[test]
+fn who_subscribes_twice_is_told_of_gaps_as_the_first_asked() {
+    for (first, second, expect) in [("true", "false", true), ("false", "true", false)] {
+        let mut stage = stage(|config| {
+            config.hub.outbox.policy = OutboxPolicy::DropOldest;
+            config.hub.outbox.slow_reader_timeout = Duration::ZERO;
+        });
+        let (peer, speaker) = (join(&mut stage), join(&mut stage));
+        for gaps in [first, second] {
+            tell(&mut stage, peer, &[&format!(r#"[32,1,{{"_gaps":{gaps}}},"t"]"#)]);
+        }
+        assert_eq!(hear(&mut stage, peer), [subscribed(1, "t"), subscribed(1, "t")]);
+        stage.stall(peer);
+        let text = "x".repeat(10_000);
+        for number in 1..=20 {
+            tell(&mut stage, speaker, &[&format!(r#"[16,{number},{{}},"t",["{text}"]]"#)]);
+        }
+        stage.go_on(peer);
+        // Every offset is heard, or one of a gap's, if gaps are told.
+        let mut next = 1;
+        let mut gaps = 0;
+        for place in places(&hear(&mut stage, peer)) {
+            let (from, to) = place.split_once('-').unwrap_or((&place, &place));
+            gaps += u32::from(place.contains('-'));
+            assert!(from.parse() == Ok(next) || !expect, "{place} where {next} is due");
+            next = to.parse::<u32>().expect("an offset") + 1;
+        }
+        assert_eq!((next, gaps > 0), (21, expect));
+    }
 }

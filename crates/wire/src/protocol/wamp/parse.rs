@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{Error, ID_MAX, code, payload};
+use super::{Error, ID_MAX, code, errors, payload};
 use crate::json;
 use crate::topic::TopicName;
 
@@ -31,6 +31,8 @@ pub enum Said<'m> {
         topic: TopicName,
         /// The option `_since`: the last message that was heard, as `<epoch>-<offset>`, or `0`; not looked at here.
         since: Option<String>,
+        /// The option `_gaps`: whether it wants to be told what it does not get.
+        gaps: bool,
     },
     /// Hear a topic no more (§5.1.4).
     Unsubscribe {
@@ -125,10 +127,11 @@ fn subscribe<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
     let topic = json::text(topic).ok_or(SHAPE)?;
     let refused = |error| Fault::Refused { code: code::SUBSCRIBE, request, error };
     if options.r#match.is_some_and(|policy| policy != "exact") {
-        return Err(refused(Error::MATCH));
+        return Err(refused(errors::MATCH));
     }
     let topic = name(&topic).map_err(refused)?;
-    Ok(Said::Subscribe { request, topic, since: options.since })
+    let gaps = options.gaps.unwrap_or(false);
+    Ok(Said::Subscribe { request, topic, since: options.since, gaps })
 }
 
 fn unsubscribe<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
@@ -169,9 +172,9 @@ fn ask_dealer<'m>(message: &Message<'m>) -> Result<Said<'m>, Fault> {
     // What is not there is `null`, which is no id.
     let request = id(message.raw[0]).ok_or(SHAPE)?;
     let error = match message.code {
-        code::CALL => Error::NO_SUCH_PROCEDURE,
-        code::REGISTER => Error::NO_DEALER,
-        code::UNREGISTER => Error::NO_SUCH_REGISTRATION,
+        code::CALL => errors::NO_SUCH_PROCEDURE,
+        code::REGISTER => errors::NO_DEALER,
+        code::UNREGISTER => errors::NO_SUCH_REGISTRATION,
         // Nothing is under way that could be cancelled: its CALL has been answered.
         _ => return Ok(Said::Nothing),
     };
@@ -186,12 +189,12 @@ pub fn is_uri(text: &str) -> bool {
 
 /// The topic named by a URI.
 fn name(uri: &str) -> Result<TopicName, Error> {
-    let topic = TopicName::from_text(uri).map_err(Error::topic)?;
+    let topic = TopicName::from_text(uri).map_err(errors::topic)?;
     if !is_uri(uri) {
-        return Err(Error::URI);
+        return Err(errors::URI);
     }
     match uri.strip_prefix("wamp") {
-        Some(rest) if rest.is_empty() || rest.starts_with('.') => Err(Error::RESERVED),
+        Some(rest) if rest.is_empty() || rest.starts_with('.') => Err(errors::RESERVED),
         _ => Ok(topic),
     }
 }
@@ -209,6 +212,8 @@ struct SubscribeOptions {
     r#match: Option<String>,
     #[serde(rename = "_since")]
     since: Option<String>,
+    #[serde(rename = "_gaps")]
+    gaps: Option<bool>,
 }
 
 /// Attributes that are not known are passed over (§3.1), but for those that would have kept a message from somebody.
@@ -237,8 +242,8 @@ impl PublishOptions {
             self.eligible_authrole,
         ];
         match self {
-            _ if listing.iter().any(Option::is_some) => Err(Error::LISTING),
-            PublishOptions { ppt_scheme: Some(_), .. } => Err(Error::PASSTHRU),
+            _ if listing.iter().any(Option::is_some) => Err(errors::LISTING),
+            PublishOptions { ppt_scheme: Some(_), .. } => Err(errors::PASSTHRU),
             _ => Ok(()),
         }
     }

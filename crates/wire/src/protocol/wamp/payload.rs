@@ -21,8 +21,8 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::parse::is_empty;
-use super::{Error, code, head, number, publication_id, subscription_id};
-use crate::event::{decimal, hexadecimal};
+use super::{Error, code, errors, head, number, publication_id, subscription_id};
+use crate::event::{decimal, hexadecimal, missing};
 use crate::{Kind, copy, json};
 
 /// What a string that is bytes begins with.
@@ -46,7 +46,7 @@ pub(super) fn of_publish<'m>(
     let payload = format!("{{\"args\":{list},\"kwargs\":{words}}}");
     // The same as everywhere, so that who hears it in another protocol can read it.
     if !json::is_shallow(&payload) {
-        return Err(Error::DEPTH);
+        return Err(errors::DEPTH);
     }
     Ok((Kind::Json, Cow::Owned(payload.into_bytes())))
 }
@@ -65,13 +65,7 @@ fn of_string(text: Cow<'_, str>) -> (Kind, Cow<'_, [u8]>) {
 /// heard.
 pub fn event(topic: &str, epoch: u64, offset: u64, kind: Kind, payload: &[u8], out: &mut Vec<u8>) {
     out.reserve(payload.len() + 128);
-    head(code::EVENT, out);
-    number(subscription_id(topic), out);
-    number(publication_id(epoch, offset), out);
-    out.extend_from_slice(b",{\"_epoch\":\"");
-    hexadecimal(epoch, out);
-    out.extend_from_slice(b"\",\"_offset\":");
-    decimal(offset, out);
+    place(topic, epoch, offset, out);
     out.push(b'}');
     match kind {
         Kind::Text if payload.first() != Some(&0) => {
@@ -88,6 +82,34 @@ pub fn event(topic: &str, epoch: u64, offset: u64, kind: Kind, payload: &[u8], o
         }
     }
     out.push(b']');
+}
+
+/// Appends the EVENT that stands for the messages `from` to `to` of `topic`, both included, which the subscriber does not
+/// get. Its place is the last of them, so that one goes on behind it. `previous_epoch` is the life of the topic that the
+/// subscriber knew, where that has ended.
+///
+/// What is missing is among the details, where nobody can publish it, and the one keyword argument too: there are clients
+/// that show handlers no details but those they know.
+pub fn gap(topic: &str, epoch: u64, (from, to): (u64, u64), previous_epoch: Option<u64>, out: &mut Vec<u8>) {
+    place(topic, epoch, to, out);
+    out.extend_from_slice(b",\"_gap\":{");
+    let start = out.len();
+    missing(epoch, (from, to), previous_epoch, out);
+    let end = out.len();
+    out.extend_from_slice(b"}},[],{\"_gap\":{");
+    out.extend_from_within(start..end);
+    out.extend_from_slice(b"}}]");
+}
+
+/// Begins an EVENT, up to where the details may have more than the place.
+fn place(topic: &str, epoch: u64, offset: u64, out: &mut Vec<u8>) {
+    head(code::EVENT, out);
+    number(subscription_id(topic), out);
+    number(publication_id(epoch, offset), out);
+    out.extend_from_slice(b",{\"_epoch\":\"");
+    hexadecimal(epoch, out);
+    out.extend_from_slice(b"\",\"_offset\":");
+    decimal(offset, out);
 }
 
 /// Appends the arguments of an event that a JSON value is.

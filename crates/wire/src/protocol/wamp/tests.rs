@@ -120,20 +120,22 @@ fn s4_2_1_goodbye_and_abort() {
 
 #[test]
 fn s5_1_1_subscribe() {
+    let check_gaps = |text: &str, request: u64, topic: &str, since: Option<&str>, gaps: bool| {
+        let (topic, since) = (TopicName::from_text(topic).expect("a name"), since.map(str::to_owned));
+        assert_eq!(said(text), Ok(Said::Subscribe { request, topic, since, gaps }), "{text}");
+    };
     let check = |text: &str, request: u64, topic: &str, since: Option<&str>| {
-        let topic = TopicName::from_text(topic).expect("a name");
-        assert_eq!(
-            said(text),
-            Ok(Said::Subscribe { request, topic, since: since.map(str::to_owned) }),
-            "{text}"
-        );
+        check_gaps(text, request, topic, since, false);
     };
     check(r#"[32,713845233,{},"com.myapp.mytopic1"]"#, 713_845_233, "com.myapp.mytopic1", None);
     check(r#"[32,1,{"match":"exact","get_retained":true,"x":[]},"a/b"]"#, 1, "a/b", None);
     check(r#"[32,9007199254740992,{"_since":"0"},"caf\u00e9"]"#, ID_MAX, "caf\u{e9}", Some("0"));
     check(r#"[32,2,{"match":null,"_since":null},"t"]"#, 2, "t", None);
+    check_gaps(r#"[32,3,{"_gaps":true},"t"]"#, 3, "t", None, true);
+    check_gaps(r#"[32,4,{"_gaps":false,"_since":"0"},"t"]"#, 4, "t", Some("0"), false);
+    check_gaps(r#"[32,5,{"_gaps":null},"t"]"#, 5, "t", None, false);
     for policy in ["prefix", "wildcard", "regex", ""] {
-        check_refused(&format!(r#"[32,3,{{"match":"{policy}"}},"a..b"]"#), code::SUBSCRIBE, 3, Error::MATCH);
+        check_refused(&format!(r#"[32,3,{{"match":"{policy}"}},"a..b"]"#), code::SUBSCRIBE, 3, errors::MATCH);
     }
     for text in [
         "[32]",
@@ -148,6 +150,8 @@ fn s5_1_1_subscribe() {
         r#"[32,1,{"match":1},"t"]"#,
         r#"[32,1,{"match":"exact","match":"exact"},"t"]"#,
         r#"[32,1,{"_since":0},"t"]"#,
+        r#"[32,1,{"_gaps":1},"t"]"#,
+        r#"[32,1,{"_gaps":"true"},"t"]"#,
         r#"[32,1,{},["t"]]"#,
         r#"[32,1,{},"t",[]]"#,
         r#"[32,1,{},"t",1,2,3,4]"#,
@@ -169,17 +173,17 @@ fn s2_1_1_topics_are_uris_and_names() {
         check(topic, Ok(()));
     }
     for topic in [".", "a.", ".a", "a..b", "a b", "a.\u{a0}b", "a\u{2028}b"] {
-        check(topic, Err(if topic == "." { Error::topic(Reason::TopicDotSegment) } else { Error::URI }));
+        check(topic, Err(if topic == "." { errors::topic(Reason::TopicDotSegment) } else { errors::URI }));
     }
     for topic in ["wamp", "wamp.session.on_join", "wamp.a/b"] {
-        check(topic, Err(Error::RESERVED));
+        check(topic, Err(errors::RESERVED));
     }
-    check("", Err(Error::topic(Reason::TopicEmpty)));
-    check("a#b", Err(Error::topic(Reason::TopicPattern)));
-    check("a\nb", Err(Error::topic(Reason::TopicControl)));
-    check("$sys", Err(Error::topic(Reason::TopicReserved)));
-    check("a//b", Err(Error::topic(Reason::TopicEmptySegment)));
-    check(&"x".repeat(256), Err(Error::topic(Reason::TopicTooLong)));
+    check("", Err(errors::topic(Reason::TopicEmpty)));
+    check("a#b", Err(errors::topic(Reason::TopicPattern)));
+    check("a\nb", Err(errors::topic(Reason::TopicControl)));
+    check("$sys", Err(errors::topic(Reason::TopicReserved)));
+    check("a//b", Err(errors::topic(Reason::TopicEmptySegment)));
+    check(&"x".repeat(256), Err(errors::topic(Reason::TopicTooLong)));
 }
 
 #[test]
@@ -240,19 +244,19 @@ fn s5_2_3_only_acknowledged_publications_are_answered() {
     for option in
         ["exclude", "exclude_authid", "exclude_authrole", "eligible", "eligible_authid", "eligible_authrole"]
     {
-        check(&format!(r#""{option}":[]"#), "t", Error::LISTING);
+        check(&format!(r#""{option}":[]"#), "t", errors::LISTING);
     }
-    check(r#""ppt_scheme":"x_own""#, "t", Error::PASSTHRU);
-    check(r#""x":1"#, "a..b", Error::URI);
-    check(r#""x":1"#, "wamp.a", Error::RESERVED);
+    check(r#""ppt_scheme":"x_own""#, "t", errors::PASSTHRU);
+    check(r#""x":1"#, "a..b", errors::URI);
+    check(r#""x":1"#, "wamp.a", errors::RESERVED);
 }
 
 #[test]
 fn s6_there_is_no_dealer() {
-    check_refused(r#"[48,7,{},"com.example.add",[1,2],{}]"#, code::CALL, 7, Error::NO_SUCH_PROCEDURE);
-    check_refused(r#"[64,8,{},"com.example.add"]"#, code::REGISTER, 8, Error::NO_DEALER);
-    check_refused("[48,7,1,2,3,4,5,6,7]", code::CALL, 7, Error::NO_SUCH_PROCEDURE);
-    check_refused(r#"[66,9,27]"#, code::UNREGISTER, 9, Error::NO_SUCH_REGISTRATION);
+    check_refused(r#"[48,7,{},"com.example.add",[1,2],{}]"#, code::CALL, 7, errors::NO_SUCH_PROCEDURE);
+    check_refused(r#"[64,8,{},"com.example.add"]"#, code::REGISTER, 8, errors::NO_DEALER);
+    check_refused("[48,7,1,2,3,4,5,6,7]", code::CALL, 7, errors::NO_SUCH_PROCEDURE);
+    check_refused(r#"[66,9,27]"#, code::UNREGISTER, 9, errors::NO_SUCH_REGISTRATION);
     assert_eq!(said(r#"[49,7,{}]"#), Ok(Said::Nothing));
     for code in [48, 49, 64, 66] {
         check_violation(&format!("[{code}]"), true, "Request|id");
@@ -283,7 +287,7 @@ fn what_a_publication_is_as_a_message() {
         format!(r#"[16,1,{{"acknowledge":true}},"t",{}{}]"#, "[".repeat(depth), "]".repeat(depth))
     };
     assert_eq!(published_as(&deep(json::DEPTH_MAX - 1)).0, Kind::Json);
-    check_refused(&deep(json::DEPTH_MAX), code::PUBLISH, 1, Error::DEPTH);
+    check_refused(&deep(json::DEPTH_MAX), code::PUBLISH, 1, errors::DEPTH);
 }
 
 #[test]
@@ -319,6 +323,25 @@ fn s5_2_4_what_a_message_is_as_an_event() {
 }
 
 #[test]
+fn a_gap_is_an_event_that_says_what_is_missing() {
+    let check = |(from, to): (u64, u64), previous: Option<u64>, missing: &str| {
+        let (subscription, publication) = (subscription_id("news"), publication_id(EPOCH, to));
+        let place = format!(r#""_epoch":"00000000000000a1","_offset":{to}"#);
+        let missing = format!(r#"{{"epoch":"00000000000000a1",{missing}}}"#);
+        assert_eq!(
+            written(|out| gap("news", EPOCH, (from, to), previous, out)),
+            format!(
+                r#"[36,{subscription},{publication},{{{place},"_gap":{missing}}},[],{{"_gap":{missing}}}]"#
+            )
+        );
+    };
+    check((10, 19), None, r#""from":10,"to":19"#);
+    check((1, 3), Some(0xb2), r#""from":1,"to":3,"previous_epoch":"00000000000000b2""#);
+    // Nothing of this epoch is missing.
+    check((1, 0), Some(0xb2), r#""from":1,"to":0,"previous_epoch":"00000000000000b2""#);
+}
+
+#[test]
 fn strings_that_look_like_bytes_are_bytes() {
     let check = |payload: &str, expect: bool| {
         let whole = json!([[format!("\0{}", STANDARD.encode_to_string(payload))]]);
@@ -351,7 +374,7 @@ fn answers_are_written_as_the_specification_has_them() {
     assert_eq!(written(|out| subscribed(713_845_233, 5_512_315_355, out)), "[33,713845233,5512315355]");
     assert_eq!(written(|out| unsubscribed(85_346_237, out)), "[35,85346237]");
     assert_eq!(written(|out| published(239_714_735, 4_429_313_566, out)), "[17,239714735,4429313566]");
-    let error = Error { uri: "wamp.error.no_such_subscription", reason: "What.", hint: "How." };
+    let error = Error { code: "wamp.error.no_such_subscription", reason: "What.", hint: "How." };
     assert_eq!(
         written(|out| super::error(code::UNSUBSCRIBE, 85_346_237, &error, out)),
         r#"[8,34,85346237,{},"wamp.error.no_such_subscription",["What. How."]]"#
