@@ -3,16 +3,20 @@
 use moongate_wire::accept::Template;
 use moongate_wire::answer::{Answer, Date};
 use moongate_wire::body::Framing;
-use moongate_wire::decide::{Decision, Policy, Upgrade, decide};
-use moongate_wire::head::{Fields, Head, LIST_MEMBERS_MAX, Method, Name, Version, parse};
+use moongate_wire::decide::{Decision, Place, Policy, Upgrade, decide};
+use moongate_wire::head::{Fields, Head, LIST_MEMBERS_MAX, Method, Name, Target, Version, parse};
 use moongate_wire::origin::{Origin, Origins};
-use moongate_wire::protocol::SUBPROTOCOLS;
+use moongate_wire::protocol::{SUBPROTOCOLS, WAMP_ALIAS};
 use moongate_wire::refusal::{Reason, Refusal};
-use moongate_wire::route::Routes;
+use moongate_wire::route::{Routes, Service};
 use moongate_wire::scan::{HeadLimits, Scanner};
 
 use crate::reply::Reply;
 use crate::source::Source;
+
+/// Routes that differ in what may be spoken there.
+const TABLE: &str = "/topics/a/* topics subprotocols=off; /topics/b/* topics subprotocols=wamp.2.json; \
+                     /topics/* topics; /connect connect subprotocols=moongate.v1; /echo echo; / page";
 
 /// Bytes of a peer up to the answer, under one of many policies.
 pub fn head(data: &[u8]) {
@@ -58,12 +62,17 @@ fn policy(source: &mut Source<'_>) -> Policy {
     };
     let bits = source.byte();
     let small = HeadLimits { head_bytes_max: 200, target_bytes_max: 20, fields_max: 3 };
-    let usual = Routes::usual(bits & 1 != 0, bits & 2 != 0);
+    let enabled = if bits & 16 != 0 { SUBPROTOCOLS } else { &[] };
+    let routes = if bits & 128 != 0 {
+        Routes::parse(TABLE).expect("a right table")
+    } else {
+        Routes::usual(bits & 1 != 0, bits & 2 != 0)
+    };
+    let routes = routes.with_subprotocols(enabled, &[WAMP_ALIAS]);
     Policy {
-        routes: if bits & 4 == 0 { usual.with_health() } else { usual }.into(),
+        routes: if bits & 4 == 0 { routes.with_health() } else { routes }.into(),
         may_publish: bits & 8 != 0,
         origins,
-        subprotocols: if bits & 16 != 0 { SUBPROTOCOLS.to_vec() } else { Vec::new() },
         head: if bits & 32 != 0 { small } else { HeadLimits::default() },
         deflate: bits & 64 != 0,
         ..Policy::default()
@@ -296,6 +305,7 @@ fn check_upgrade(upgrade: &Upgrade, head: &Head<'_>, lines: &Lines<'_>, policy: 
     assert!(policy.deflate || upgrade.agreed.deflate.is_none());
 
     let extension = upgrade.agreed.deflate.map(|agreed| agreed.answer());
+    check_subprotocol(upgrade, head, lines, policy);
     let subprotocol = upgrade.agreed.subprotocol.map(|spoken| spoken.name);
     let mut out = Vec::new();
     Template::new("Server: moongate\r\n").write(&upgrade.key, subprotocol, extension, &mut out);
@@ -311,6 +321,22 @@ fn check_upgrade(upgrade: &Upgrade, head: &Head<'_>, lines: &Lines<'_>, policy: 
     );
     let agreed = usize::from(extension.is_some()) + usize::from(subprotocol.is_some());
     assert_eq!(reply.fields(), 4 + agreed, "and nothing else");
+}
+
+/// C3: the first of those that the client names that its route has.
+fn check_subprotocol(upgrade: &Upgrade, head: &Head<'_>, lines: &Lines<'_>, policy: &Policy) {
+    let Target::Path { path, .. } = head.target else { panic!("no path leads to {upgrade:?}") };
+    let (_, route, _) = policy.routes.find(path).expect("a route");
+    let enabled = match &route.service {
+        Service::Topics(spoken) | Service::Connect(spoken) => spoken.list(),
+        _ => &[],
+    };
+    let offers = lines.values("sec-websocket-protocol");
+    let mut offered =
+        offers.iter().flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    let first = offered.find_map(|name| enabled.iter().find(|known| known.name.as_bytes() == name));
+    assert_eq!(upgrade.agreed.subprotocol.as_ref(), first);
+    assert!(upgrade.place != Place::Connect || first.is_some(), "B22");
 }
 
 fn is_base64(byte: &u8) -> bool {

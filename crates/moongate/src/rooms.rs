@@ -7,7 +7,6 @@ use std::time::Duration;
 use moongate_hub::{HistoryLimits, OutboxLimits, OutboxPolicy};
 use moongate_sys::{Choice, EpollConfig, SocketOptions, TokioUringConfig, UringConfig};
 use moongate_wire::decide::Policy;
-use moongate_wire::protocol::{Subprotocol, WAMP_ALIAS};
 use moongate_wire::route::Routes;
 use moongate_wire::scan::HeadLimits;
 
@@ -128,22 +127,11 @@ fn policy(settings: &Settings, routes: &Arc<Routes>) -> Policy {
         routes: Arc::clone(routes),
         may_publish: settings.anonymous() == Anonymous::Publish,
         origins: settings.origins.clone(),
-        subprotocols: subprotocols(settings),
         head,
         message_bytes_max: settings.message_bytes_max,
         deflate: settings.deflate,
         deflate_bytes_min: settings.deflate_min_bytes,
     }
-}
-
-/// The subprotocols that are enabled, by all names that they may have.
-fn subprotocols(settings: &Settings) -> Vec<Subprotocol> {
-    let mut subprotocols = settings.subprotocols.clone();
-    let has_wamp = subprotocols.iter().any(|enabled| enabled.protocol == WAMP_ALIAS.protocol);
-    if settings.wamp_alias && has_wamp {
-        subprotocols.push(WAMP_ALIAS);
-    }
-    subprotocols
 }
 
 /// For the control thread.

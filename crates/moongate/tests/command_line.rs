@@ -21,8 +21,8 @@ const RIGHT: &str = "\
 The settings are right. These are the routes, of which the first that matches decides:
   /healthz   health
   /readyz    ready
-  /topics/*  topics
-  /connect   connect
+  /topics/*  topics subprotocols=moongate.v1,wamp.2.json
+  /connect   connect subprotocols=moongate.v1,wamp.2.json
   /echo      echo
   /          page
 ";

@@ -17,7 +17,7 @@ use crate::body::Framing;
 use crate::head::{Head, Method, Name, One, Target, Version};
 use crate::negotiate::{self, Agreed};
 use crate::origin::{Cors, Origins};
-use crate::protocol::{SUBPROTOCOLS, Subprotocol};
+use crate::protocol::Subprotocol;
 use crate::refusal::{Reason, Refusal};
 use crate::route::{Route, Routes, Service};
 use crate::scan::HeadLimits;
@@ -41,8 +41,6 @@ pub struct Policy {
     pub may_publish: bool,
     /// Which pages may take part.
     pub origins: Origins,
-    /// The subprotocols that a WebSocket may agree on.
-    pub subprotocols: Vec<Subprotocol>,
     /// How large a head may be.
     pub head: HeadLimits,
     /// How large a message may be.
@@ -60,7 +58,6 @@ impl Default for Policy {
             routes: Arc::new(Routes::usual(false, false).with_health()),
             may_publish: false,
             origins: Origins::Same,
-            subprotocols: SUBPROTOCOLS.to_vec(),
             head: HeadLimits::default(),
             message_bytes_max: 64 * 1024,
             deflate: true,
@@ -175,20 +172,20 @@ fn find(head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
     }
     let Some((index, route, rest)) = policy.routes.find(path) else { return Err(Reason::NotFound.into()) };
     match (&route.service, find_upgrade(head)) {
-        (Service::Topics, wish) => {
+        (Service::Topics(spoken), wish) => {
             let topic = TopicName::from_path(rest.as_bytes())?;
             match wish {
-                Ok(()) => open(Place::Topic(topic), head, policy),
+                Ok(()) => open(Place::Topic(topic), spoken.list(), head, policy),
                 Err(why_not) => on_topic(topic, why_not, head, policy),
             }
         }
-        (Service::Echo, Ok(())) => open(Place::Echo, head, policy),
-        (Service::Connect, Ok(())) => open(Place::Connect, head, policy),
-        (Service::Echo | Service::Connect, Err(_)) if head.method == Method::Options => {
+        (Service::Echo, Ok(())) => open(Place::Echo, &[], head, policy),
+        (Service::Connect(spoken), Ok(())) => open(Place::Connect, spoken.list(), head, policy),
+        (Service::Echo | Service::Connect(_), Err(_)) if head.method == Method::Options => {
             Ok(Decision::Plain(Answer::options(SOCKET_METHODS)))
         }
         // B7.
-        (Service::Echo | Service::Connect, Err(why_not)) => Err(why_not.into()),
+        (Service::Echo | Service::Connect(_), Err(why_not)) => Err(why_not.into()),
         // B8, B9, B10, B11: nothing else is spoken here, so a wish to upgrade is ignored.
         (Service::Page, _) => read_only(head, Decision::Page { topic: None, head_only }),
         (Service::Health { ready }, _) => read_only(head, Decision::Health { ready: *ready, head_only }),
@@ -214,8 +211,9 @@ fn find_upgrade(head: &Head<'_>) -> Result<(), Reason> {
     if head.has_token(Name::Upgrade, "websocket") { Ok(()) } else { Err(Reason::UpgradeUnknown) }
 }
 
-/// The request for a WebSocket at `place`: RFC 6455 §4.2.1, in the order of B12 to B24.
-fn open(place: Place, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
+/// The request for a WebSocket at `place`, where the subprotocols `spoken` may be agreed on: RFC 6455 §4.2.1, in the order
+/// of B12 to B24.
+fn open(place: Place, spoken: &[Subprotocol], head: &Head<'_>, policy: &Policy) -> Result<Decision, Refusal> {
     if head.method != Method::Get {
         return Err(Refusal::new(Reason::UpgradeMethod).allow("GET"));
     }
@@ -226,18 +224,17 @@ fn open(place: Place, head: &Head<'_>, policy: &Policy) -> Result<Decision, Refu
     check_version(head)?;
     let key = find_key(head)?;
     check_origin(head, policy)?;
-    let spoken = if place == Place::Echo { &[][..] } else { &policy.subprotocols };
     let agreed = negotiate::negotiate(head, spoken, policy.deflate)?;
     if place == Place::Connect && agreed.subprotocol.is_none() {
-        return Err(subprotocol_required(policy));
+        return Err(subprotocol_required(spoken));
     }
     let since = if matches!(place, Place::Topic(_)) { asked_since(head)? } else { None };
     Ok(Decision::WebSocket(Upgrade { place, key, expect_continue: expects_continue(head), agreed, since }))
 }
 
-/// Where topics are named in a subprotocol, one must be spoken.
-fn subprotocol_required(policy: &Policy) -> Refusal {
-    let names: Vec<&str> = policy.subprotocols.iter().map(|known| known.name).collect();
+/// B22 where topics are named in a subprotocol: one must be spoken.
+fn subprotocol_required(spoken: &[Subprotocol]) -> Refusal {
+    let names: Vec<&str> = spoken.iter().map(|known| known.name).collect();
     let refusal = Refusal::new(Reason::SubprotocolRequired);
     if names.is_empty() {
         return refusal.hint("None is enabled: set MOONGATE_SUBPROTOCOLS, or connect to /topics/<name>.");
@@ -438,6 +435,7 @@ fn expects_continue(head: &Head<'_>) -> bool {
 
 fn is_topic_read(head: &Head<'_>, policy: &Policy) -> bool {
     let Target::Path { path, .. } = head.target else { return false };
-    let is_topic = matches!(policy.routes.find(path), Some((_, Route { service: Service::Topics, .. }, _)));
+    let is_topic =
+        matches!(policy.routes.find(path), Some((_, Route { service: Service::Topics(_), .. }, _)));
     is_topic && matches!(head.method, Method::Get | Method::Head)
 }

@@ -4,6 +4,7 @@
 //! as it was sent: nothing is decoded before, so that no spelling leads past a route and into another.
 
 mod parse;
+mod spoken;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -11,6 +12,9 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use parse::RouteError;
+pub use spoken::Spoken;
+
+use crate::protocol::Subprotocol;
 
 /// Where health is asked for, and the services that answer there.
 const HEALTH: [(&str, Service); 2] =
@@ -43,10 +47,10 @@ pub struct Pattern {
 /// What a route leads to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Service {
-    /// Topics, named by what the pattern's star stands for.
-    Topics,
-    /// A WebSocket that names topics in its subprotocol.
-    Connect,
+    /// Topics, named by what the pattern's star stands for; and what may be spoken in their WebSockets.
+    Topics(Spoken),
+    /// A WebSocket that names topics in its subprotocol, which must be one of these.
+    Connect(Spoken),
     /// A WebSocket that gets back what it sends.
     Echo,
     /// The page to try it with.
@@ -124,8 +128,8 @@ impl Routes {
         let route =
             |text: &str, below, service| Route { pattern: Pattern { text: text.into(), below }, service };
         let routes = [
-            Some(route("/topics/", true, Service::Topics)),
-            Some(route("/connect", false, Service::Connect)),
+            Some(route("/topics/", true, Service::Topics(Spoken::default()))),
+            Some(route("/connect", false, Service::Connect(Spoken::default()))),
             echo.then(|| route("/echo", false, Service::Echo)),
             page.then(|| route("/", false, Service::Page)),
         ];
@@ -138,6 +142,17 @@ impl Routes {
             let pattern = Pattern { text: path.into(), below: false };
             if !self.routes.iter().any(|route| route.pattern == pattern) {
                 self.routes.insert(0, Route { pattern, service });
+            }
+        }
+        self
+    }
+
+    /// With `usual` as the subprotocols of every route that says nothing of them, and each of `aliases` wherever the
+    /// protocol that it stands for is enabled.
+    pub fn with_subprotocols(mut self, usual: &[Subprotocol], aliases: &[Subprotocol]) -> Routes {
+        for route in &mut self.routes {
+            if let Service::Topics(spoken) | Service::Connect(spoken) = &mut route.service {
+                spoken.complete(usual, aliases);
             }
         }
         self
@@ -202,7 +217,16 @@ impl Routes {
     }
 
     fn service(&self, service: &Service) -> String {
-        let Service::Tunnel(tunnel) = service else { return service.word().to_owned() };
+        match service {
+            Service::Tunnel(tunnel) => self.tunnel_text(tunnel),
+            Service::Topics(spoken) | Service::Connect(spoken) => {
+                format!("{} {}={}", service.word(), parse::SUBPROTOCOLS_OPTION, spoken.text())
+            }
+            Service::Echo | Service::Page | Service::Health { .. } => service.word().to_owned(),
+        }
+    }
+
+    fn tunnel_text(&self, tunnel: &Tunnel) -> String {
         let upstreams: Vec<String> = tunnel.upstreams.iter().map(|at| self.upstream(at)).collect();
         let mut text = format!("tunnel {} upgrade={}", upstreams.join(","), tunnel.protocols_text(","));
         for (name, value) in [("strip", &tunnel.strip), ("prefix", &tunnel.prefix)] {
@@ -255,8 +279,8 @@ impl Service {
     /// The word that stands for it in a table.
     pub fn word(&self) -> &'static str {
         match self {
-            Service::Topics => "topics",
-            Service::Connect => "connect",
+            Service::Topics(_) => "topics",
+            Service::Connect(_) => "connect",
             Service::Echo => "echo",
             Service::Page => "page",
             Service::Health { ready: false } => "health",

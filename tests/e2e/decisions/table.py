@@ -44,11 +44,12 @@ class Refused:
 
 @dataclass(frozen=True)
 class Switched:
-    """A request that gets its 101. `before` is what comes before that."""
+    """A request that gets its 101. `before` is what comes before that, `spoken` the subprotocol that is agreed on."""
 
     sent: bytes
     key: str = KEY
     before: bytes = b""
+    spoken: str | None = None
 
 
 @dataclass(frozen=True)
@@ -146,13 +147,14 @@ def accept(key: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def switching(key: str) -> bytes:
-    """C1, C2: the whole 101 to a request that offers nothing more."""
+def switching(key: str, spoken: str | None = None) -> bytes:
+    """C1, C2: the whole 101 to a request with which nothing is agreed on but perhaps a subprotocol."""
+    agreed = f"Sec-WebSocket-Protocol: {spoken}\r\n" if spoken else ""
     return (
         "HTTP/1.1 101 Switching Protocols\r\n"
         "Upgrade: websocket\r\n"
         "Connection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept(key)}\r\n\r\n"
+        f"Sec-WebSocket-Accept: {accept(key)}\r\n{agreed}\r\n"
     ).encode()
 
 
@@ -162,7 +164,7 @@ def check_switched(gateway, row: Switched):
         with Connection(gateway.listen) as connection:
             for piece in pieces:
                 connection.send(piece)
-            expect = row.before + switching(row.key)
+            expect = row.before + switching(row.key, row.spoken)
             assert connection.take(len(expect)) == expect
             assert connection.frame() == (raw.PONG, b"first")
             connection.send(raw.close(1000))

@@ -1,5 +1,7 @@
 //! What no setting can know by itself: whether they fit together.
 
+use moongate_wire::protocol::SUBPROTOCOLS;
+use moongate_wire::route::Service;
 use moongate_wire::{ENCODED_EXTRA_BYTES_MAX, ENCODED_TIMES_MAX};
 
 use super::value::size_text;
@@ -17,6 +19,7 @@ pub(super) fn across(settings: &Settings) -> Vec<Problem> {
         control_is_guarded,
         addresses_differ,
         routes_are_said_once,
+        routes_can_be_opened,
     ];
     checks.iter().filter_map(|check| check(settings)).map(Problem).collect()
 }
@@ -110,5 +113,21 @@ fn routes_are_said_once(settings: &Settings) -> Option<String> {
     Some(format!(
         "{name}: set together with MOONGATE_ROUTES, which replaces it; wants it unset, and where it was to be on \
          {line:?} among the routes"
+    ))
+}
+
+/// The table says by itself of which routes it is wrong; what the setting leaves them with it cannot know.
+fn routes_can_be_opened(settings: &Settings) -> Option<String> {
+    settings.routes_wanted.as_ref()?;
+    let routes = settings.routes();
+    let silent = routes
+        .iter()
+        .find(|route| matches!(&route.service, Service::Connect(spoken) if spoken.list().is_empty()))?;
+    let names: Vec<&str> = SUBPROTOCOLS.iter().map(|known| known.name).collect();
+    Some(format!(
+        "MOONGATE_ROUTES: nobody could ever connect at {:?}, since MOONGATE_SUBPROTOCOLS is off; wants subprotocols= with \
+         names of {} behind it, or the route left out",
+        silent.to_string(),
+        names.join(" or ")
     ))
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use moongate_sys::DriverKind;
 use moongate_wire::origin::{Origin, Origins};
-use moongate_wire::protocol::Subprotocol;
+use moongate_wire::protocol::{Subprotocol, WAMP_ALIAS};
 use moongate_wire::route::Routes;
 use tracing_subscriber::filter::Targets;
 
@@ -90,10 +90,10 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     pub(crate) upstream_refresh: Duration,
     pub(crate) tunnel_buffer_bytes_max: usize,
-    pub(crate) subprotocols: Vec<Subprotocol>,
+    subprotocols: Vec<Subprotocol>,
     pub(crate) subscription_topics_max: u32,
     pub(crate) wamp_realm: String,
-    pub(crate) wamp_alias: bool,
+    wamp_alias: bool,
     pub(crate) requests_in_flight_max: u32,
     routes_wanted: Option<Routes>,
     anonymous_wanted: Option<Anonymous>,
@@ -125,7 +125,9 @@ impl Settings {
 
     /// Which path leads to what.
     pub(crate) fn routes(&self) -> Routes {
+        let aliases: &[Subprotocol] = if self.wamp_alias { &[WAMP_ALIAS] } else { &[] };
         let routes = self.routes_wanted.clone().unwrap_or_else(|| self.usual_routes());
+        let routes = routes.with_subprotocols(&self.subprotocols, aliases);
         if self.health { routes.with_health() } else { routes }
     }
 
@@ -139,8 +141,9 @@ impl Settings {
     pub(crate) fn routes_gone(&self) -> Vec<String> {
         let routes = self.routes();
         let usual = self.usual_routes();
-        let gone = usual.iter().filter(|route| !routes.iter().any(|there| there == *route));
-        gone.map(ToString::to_string).collect()
+        // By pattern and service: that its options are others is no reason to miss a route.
+        let there: Vec<String> = routes.iter().map(ToString::to_string).collect();
+        usual.iter().map(ToString::to_string).filter(|route| !there.contains(route)).collect()
     }
 }
 

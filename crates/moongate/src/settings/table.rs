@@ -135,9 +135,9 @@ const SUBPROTOCOLS: &[Setting] = &[
         name: "SUBPROTOCOLS",
         kind: Kind::Subprotocols { place: |settings| &mut settings.subprotocols },
         default: "moongate.v1,wamp.2.json",
-        doc: "Which subprotocols a WebSocket on a topic or on `/connect` may agree on, by `Sec-WebSocket-Protocol`. Of those \
-              that a client offers its first one here is spoken, the same on every route of `topics` and of `connect`; with \
-              none, a topic's WebSocket carries bare payloads, and `/connect` refuses it.",
+        doc: "Which subprotocols a WebSocket may agree on, by `Sec-WebSocket-Protocol`, on every route of `topics` and of \
+              `connect` that does not say it for itself (`subprotocols=`, see `docs/tunnels.md`). Of those that a client offers its \
+              first one that is enabled is spoken; with none, a topic's WebSocket carries bare payloads, and `/connect` refuses it.",
     },
     Setting {
         name: "SUBSCRIPTION_TOPICS_MAX",
@@ -162,7 +162,7 @@ const SUBPROTOCOLS: &[Setting] = &[
         name: "WAMP_ALIAS",
         kind: Kind::Switch { place: |settings| &mut settings.wamp_alias },
         default: "off",
-        doc: "Whether WAMP, where it is enabled, may also be agreed on as `wamp`, which no specification has it called.",
+        doc: "Whether WAMP, on the routes where it is enabled, may also be agreed on as `wamp`, which no specification has it called.",
     },
 ];
 

@@ -1,5 +1,7 @@
 //! From an environment to settings, warnings and problems.
 
+use moongate_wire::route::{Route, Service};
+
 use super::*;
 
 /// Loads an environment of text.
@@ -234,6 +236,14 @@ fn what_must_fit_together() {
     check(&[("MOONGATE_CONTROL", "0.0.0.0:8081"), ("MOONGATE_CONTROL_TOKEN", "t")], "");
     check(&[("MOONGATE_CONTROL", "[::1]:8081")], "");
 
+    let (routes, off) = ("MOONGATE_ROUTES", ("MOONGATE_SUBPROTOCOLS", "off"));
+    check(&[off], "");
+    check(&[(routes, "/a connect")], "");
+    check(&[(routes, "/a connect"), off], "nobody could ever connect at \"/a connect\"");
+    check(&[(routes, "/a connect subprotocols=moongate.v1; /b connect"), off], "at \"/b connect\"");
+    check(&[(routes, "/a connect subprotocols=moongate.v1; /b/* topics"), off], "");
+    check(&[(routes, "/a connect"), off, ("MOONGATE_WAMP_ALIAS", "on")], "wants subprotocols= with names of");
+
     check(&[("MOONGATE_CONTROL", "127.0.0.1:8080")], "127.0.0.1:8080 twice");
     check(&[("MOONGATE_LISTEN", "127.0.0.1:80,127.0.0.1:80")], "127.0.0.1:80 twice");
     check(&[("MOONGATE_LISTEN", "127.0.0.1:0,127.0.0.1:0"), ("MOONGATE_CONTROL", "127.0.0.1:0")], "");
@@ -274,6 +284,39 @@ fn loopback_decides_what_is_convenient() {
     assert!(wanted.routes().find("/echo").is_some() && wanted.routes().has_page());
     let refused = settings(&[("MOONGATE_ANONYMOUS", "subscribe"), ("MOONGATE_PAGE", "off")]);
     assert!(!refused.routes().has_page() && refused.anonymous() == Anonymous::Subscribe);
+}
+
+#[test]
+fn routes_speak_what_the_settings_say_unless_they_say_it() {
+    let check = |variables: &[(&str, &str)], expect: &[&str]| {
+        let mut variables = variables.to_vec();
+        variables.extend([("MOONGATE_HEALTH", "off")]);
+        let settings = settings(&variables);
+        assert_eq!(settings.routes().describe(), expect, "{variables:?}");
+        settings
+    };
+    let quiet = [("MOONGATE_ECHO", "off"), ("MOONGATE_PAGE", "off")];
+    let all = "subprotocols=moongate.v1,wamp.2.json";
+    check(&quiet, &[&format!("/topics/*  topics {all}"), &format!("/connect   connect {all}")]);
+    let off = ("MOONGATE_SUBPROTOCOLS", "off");
+    check(
+        &[quiet[0], quiet[1], off],
+        &["/topics/*  topics subprotocols=off", "/connect   connect subprotocols=off"],
+    );
+    let table =
+        ("MOONGATE_ROUTES", "/topics/* topics subprotocols=off; /connect connect subprotocols=wamp.2.json");
+    let aliased = check(
+        &[table, off, ("MOONGATE_WAMP_ALIAS", "on")],
+        &["/topics/*  topics subprotocols=off", "/connect   connect subprotocols=wamp.2.json"],
+    );
+    // Both are there, if with options of their own.
+    assert_eq!(aliased.routes_gone(), ["/echo echo", "/ page"]);
+    let routes = aliased.routes();
+    let Some((_, Route { service: Service::Connect(spoken), .. }, _)) = routes.find("/connect") else {
+        panic!("no /connect in {routes:?}")
+    };
+    let names: Vec<&str> = spoken.list().iter().map(|enabled| enabled.name).collect();
+    assert_eq!(names, ["wamp.2.json", "wamp"]);
 }
 
 #[test]

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::spoken::{OFF, Spoken};
 use super::{Pattern, Protocol, Route, Routes, Service, Tunnel, Upstream, UpstreamName};
 use crate::head::Host;
+use crate::protocol::{SUBPROTOCOLS, WAMP_ALIAS};
 use crate::scan::is_token_byte;
 
 /// How many routes a table may have.
@@ -28,6 +30,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What a tunnel's lifetime is if there is no end to it.
 pub(super) const NO_LIFETIME: &str = "none";
 
+/// The one option of routes whose WebSockets are spoken here.
+pub(super) const SUBPROTOCOLS_OPTION: &str = "subprotocols";
+
 /// The bounds of every time in a route.
 const TIME_MIN: Duration = Duration::from_millis(100);
 const TIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -37,6 +42,9 @@ const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_0
 /// Names of protocols that are never switched to: each would let requests follow on the same connection that nobody
 /// here has seen (docs/protocol.md H18; h2c smuggling).
 const NEVER: [&str; 5] = ["h2c", "h2", "h3", "http", "tls"];
+
+/// What is wrong with an option that is there again.
+const TWICE: &str = "here for the second time; wants it once";
 
 /// Something wrong in a table, and where. It shows as the message, the line, and a caret under the spot.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -143,8 +151,8 @@ fn route<'t>(piece: Word<'t>, routes: &mut Routes) -> Result<Option<Route>, Wron
                 "topics need a pattern that ends in /*, such as /topics/*: what the star stands for is the name",
             );
         }
-        "topics" => Service::Topics,
-        "connect" => Service::Connect,
+        "topics" => Service::Topics(spoken(service, words.by_ref())?),
+        "connect" => Service::Connect(spoken(service, words.by_ref())?),
         "echo" => Service::Echo,
         "page" => Service::Page,
         "health" => Service::Health { ready: false },
@@ -161,11 +169,82 @@ fn route<'t>(piece: Word<'t>, routes: &mut Routes) -> Result<Option<Route>, Wron
         }
     };
     match words.next() {
-        Some(more) => {
-            wrong(more, "too much; only tunnels have options. Routes are parted by ; or a line end")
-        }
+        Some(more) => wrong_option(service.word(), more),
         None => Ok(Some(Route { pattern, service })),
     }
+}
+
+/// What to say of `more` behind a service that has no options.
+fn wrong_option<'t, T>(service: &str, more: Word<'t>) -> Result<T, Wrong<'t>> {
+    match name_and_value(more) {
+        Some((name, _)) if name.text == SUBPROTOCOLS_OPTION => {
+            wrong(name, format!("not an option of {service}; wants it on a route of topics or connect"))
+        }
+        _ => wrong(more, format!("too much; {service} has no options. Routes are parted by ; or a line end")),
+    }
+}
+
+/// The two sides of `name=value`.
+fn name_and_value(word: Word<'_>) -> Option<(Word<'_>, Word<'_>)> {
+    let equals = word.text.find('=')?;
+    Some((word.part(0, equals), word.part(equals + 1, word.text.len())))
+}
+
+/// What is spoken on a route of `service`, by what stands behind it.
+fn spoken<'t>(service: Word<'t>, words: impl Iterator<Item = Word<'t>>) -> Result<Spoken, Wrong<'t>> {
+    let mut spoken = None;
+    for word in words {
+        let Some((name, value)) = name_and_value(word) else {
+            return wrong(
+                word,
+                format!(
+                    "too much; {} has no option but {SUBPROTOCOLS_OPTION}=. Routes are parted by ; or a line end",
+                    service.text
+                ),
+            );
+        };
+        if name.text != SUBPROTOCOLS_OPTION {
+            return wrong(name, format!("not an option of {}; wants {SUBPROTOCOLS_OPTION}", service.text));
+        }
+        if spoken.is_some() {
+            return wrong(name, TWICE);
+        }
+        spoken = Some(subprotocols(service, value)?);
+    }
+    Ok(spoken.unwrap_or_default())
+}
+
+fn subprotocols<'t>(service: Word<'t>, value: Word<'t>) -> Result<Spoken, Wrong<'t>> {
+    let is_off = |word: Word<'_>| word.text.eq_ignore_ascii_case(OFF);
+    // A topic's WebSocket carries bare payloads then; a connection without a topic would have no use.
+    if is_off(value) && service.text == "connect" {
+        return wrong(value, format!("nobody could ever connect here; wants {}", all_subprotocols()));
+    }
+    if is_off(value) {
+        return Ok(Spoken::only(Vec::new()));
+    }
+    let mut enabled = Vec::new();
+    for word in value.split(',') {
+        match SUBPROTOCOLS.iter().find(|known| known.name == word.text) {
+            Some(known) if enabled.contains(known) => return wrong(word, TWICE),
+            Some(known) => enabled.push(*known),
+            None if is_off(word) => return wrong(word, format!("{OFF} stands alone or not at all")),
+            None if word.text == WAMP_ALIAS.name => {
+                return wrong(
+                    word,
+                    "comes with the protocol's right name where MOONGATE_WAMP_ALIAS is on, and not by itself",
+                );
+            }
+            None => return wrong(word, format!("not a subprotocol; wants {}", all_subprotocols())),
+        }
+    }
+    Ok(Spoken::only(enabled))
+}
+
+/// All that can be enabled, for error texts.
+fn all_subprotocols() -> String {
+    let names: Vec<&str> = SUBPROTOCOLS.iter().map(|known| known.name).collect();
+    format!("names of {}, with commas between them", names.join(" or "))
 }
 
 fn pattern(word: Word<'_>) -> Result<Pattern, Wrong<'_>> {
@@ -232,12 +311,11 @@ fn tunnel<'t>(
     }
     let mut seen: Vec<&str> = Vec::new();
     for word in words {
-        let Some(equals) = word.text.find('=') else {
+        let Some((name, value)) = name_and_value(word) else {
             return wrong(word, format!("not an option; wants name=value, with {OPTIONS} as the name"));
         };
-        let (name, value) = (word.part(0, equals), word.part(equals + 1, word.text.len()));
         if seen.contains(&name.text) {
-            return wrong(name, "here for the second time; wants it once");
+            return wrong(name, TWICE);
         }
         seen.push(name.text);
         option(name, value, pattern, &mut tunnel)?;
@@ -264,6 +342,12 @@ fn option<'t>(
         "idle_timeout" => tunnel.idle_timeout = duration(value)?,
         "lifetime" if value.text == NO_LIFETIME => tunnel.lifetime = None,
         "lifetime" => tunnel.lifetime = Some(duration(value)?),
+        SUBPROTOCOLS_OPTION => {
+            return wrong(
+                name,
+                "not an option of tunnel, whose two ends agree on them by themselves; wants it on topics or connect",
+            );
+        }
         _ => return wrong(name, format!("not an option; wants {OPTIONS}")),
     }
     Ok(())

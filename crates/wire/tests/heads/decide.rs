@@ -1,7 +1,8 @@
 //! The upgrade decision table: section B of the checklist, row by row, and the routes.
 
+use moongate_wire::answer::Date;
 use moongate_wire::decide::{Decision, Policy};
-use moongate_wire::protocol::{Protocol, Subprotocol};
+use moongate_wire::protocol::{Protocol, SUBPROTOCOLS, Subprotocol, WAMP_ALIAS};
 use moongate_wire::route::Routes;
 
 use crate::support::{decision, lines, open_policy, origins, summary};
@@ -220,11 +221,12 @@ fn the_key_is_kept_as_it_came() {
     assert_eq!(&found.key, b"dGhlIHNhbXBsZSBub25jZR==");
 }
 
-/// C3: one that the client listed, its first that is enabled, in the same spelling.
+/// C3: one that the client listed, its first that is enabled, in the same spelling. B22: where none is and one is needed,
+/// the request is refused.
 #[test]
 fn subprotocols() {
     let known = |name| Subprotocol { name, protocol: Protocol::V1 };
-    let policy = Policy { subprotocols: vec![known("beta"), known("alpha")], ..open_policy() };
+    let policy = speaking(Routes::usual(true, true), &[known("beta"), known("alpha")]);
     let check = |path: &str, offer: &str, expect: &str| {
         let request =
             upgrade(&format!("GET {path} HTTP/1.1"), &[&format!("Sec-WebSocket-Protocol: {offer}")]);
@@ -239,8 +241,84 @@ fn subprotocols() {
     check("/connect", "x, beta", "101 connect beta");
     check("/connect", "BETA", "400 subprotocol_required");
     check("/connect", "b(", "400 subprotocol_malformed");
+    // Its order runs over all lines of the field.
+    check(
+        "/topics/a",
+        "x\r\nSec-WebSocket-Protocol: alpha\r\nSec-WebSocket-Protocol: beta",
+        "101 topic a alpha",
+    );
+    check("/topics/a", "x, y\r\nSec-WebSocket-Protocol: z, beta, alpha", "101 topic a beta");
+    check(
+        "/connect",
+        "x\r\nSec-WebSocket-Protocol: alpha\r\nSec-WebSocket-Protocol: beta",
+        "101 connect alpha",
+    );
+    check("/topics/a", "beta\r\nSec-WebSocket-Protocol: alpha, beta", "400 subprotocol_repeated");
+    check("/connect", "x\r\nSec-WebSocket-Protocol: y", "400 subprotocol_required");
     // Nothing is spoken there.
     check("/echo", "alpha", "101 echo");
+}
+
+/// C3, B22: what is enabled is the route's.
+#[test]
+fn subprotocols_of_routes() {
+    let text = "/chat/* topics subprotocols=moongate.v1; /wamp connect subprotocols=wamp.2.json; \
+                /plain/* topics subprotocols=off; /topics/* topics; /connect connect; /echo echo";
+    let table = Routes::parse(text).expect("a table");
+    let [v1, wamp] = [&SUBPROTOCOLS[..1], &SUBPROTOCOLS[1..]];
+    let policies = [
+        ("off", speaking(table.clone(), &[])),
+        ("v1", speaking(table.clone(), v1)),
+        ("wamp", speaking(table.clone(), wamp)),
+        ("alias", Policy { routes: table.with_subprotocols(v1, &[WAMP_ALIAS]).into(), ..open_policy() }),
+    ];
+    let check = |path: &str, offer: &str, expect: [&str; 4]| {
+        let request =
+            upgrade(&format!("GET {path} HTTP/1.1"), &[&format!("Sec-WebSocket-Protocol: {offer}")]);
+        for ((usual, policy), expect) in policies.iter().zip(expect) {
+            assert_eq!(summary(&decision(&request, policy)), expect, "{usual}: {path} {offer}");
+        }
+    };
+    const BOTH: &str = "wamp, wamp.2.json, moongate.v1";
+    const REFUSED: &str = "400 subprotocol_required";
+    check("/chat/a", BOTH, ["101 topic a moongate.v1"; 4]);
+    check("/chat/a", "wamp.2.json", ["101 topic a"; 4]);
+    check("/chat/a", "wamp", ["101 topic a"; 4]);
+    check("/plain/a", BOTH, ["101 topic a"; 4]);
+    let by_alias = "101 connect wamp";
+    let by_name = "101 connect wamp.2.json";
+    check("/wamp", BOTH, [by_name, by_name, by_name, by_alias]);
+    check("/wamp", "wamp", [REFUSED, REFUSED, REFUSED, by_alias]);
+    check("/wamp", "moongate.v1", [REFUSED; 4]);
+    // These two say nothing, and have what all have.
+    const OF_TOPIC: [&str; 3] = ["101 topic a", "101 topic a moongate.v1", "101 topic a wamp.2.json"];
+    check("/topics/a", BOTH, [OF_TOPIC[0], OF_TOPIC[1], OF_TOPIC[2], OF_TOPIC[1]]);
+    let v1_there = "101 connect moongate.v1";
+    check("/connect", BOTH, [REFUSED, v1_there, by_name, v1_there]);
+    check("/echo", BOTH, ["101 echo"; 4]);
+}
+
+/// B22: who is refused is told what this route has, and nothing of what others have.
+#[test]
+fn the_hint_lists_what_the_route_speaks() {
+    let table = "/v1 connect subprotocols=moongate.v1; /both connect subprotocols=wamp.2.json,moongate.v1; /none connect";
+    let policy = speaking(Routes::parse(table).expect("a table"), &[]);
+    let check = |path: &str, expect: &str| {
+        let request = upgrade(&format!("GET {path} HTTP/1.1"), &["Sec-WebSocket-Protocol: mqtt"]);
+        let Decision::Refuse(refusal) = decision(&request, &policy) else { panic!("{path} was not refused") };
+        let mut answer = Vec::new();
+        refusal.write(&Date::from_unix(0), &mut answer);
+        let answer = String::from_utf8(answer).expect("text");
+        assert!(answer.contains(expect), "{path}: {answer}");
+    };
+    check("/v1", "Offer one of moongate.v1, as in new WebSocket(url, \\\"moongate.v1\\\")");
+    check("/both", "Offer one of wamp.2.json, moongate.v1, as in");
+    check("/none", "None is enabled");
+}
+
+/// What `routes` leaves open filled in with `usual`.
+fn speaking(routes: Routes, usual: &[Subprotocol]) -> Policy {
+    Policy { routes: routes.with_subprotocols(usual, &[]).into(), ..open_policy() }
 }
 
 #[test]
@@ -248,7 +326,7 @@ fn a_subprotocol_is_not_compressed() {
     let lines = ["Sec-WebSocket-Protocol: moongate.v1", "Sec-WebSocket-Extensions: permessage-deflate"];
     let found = decision(&upgrade("GET /connect HTTP/1.1", &lines), &open_policy());
     assert_eq!(summary(&found), "101 connect moongate.v1");
-    let none = Policy { subprotocols: Vec::new(), ..open_policy() };
+    let none = speaking(Routes::usual(true, true), &[]);
     let found = decision(&upgrade("GET /connect HTTP/1.1", &lines), &none);
     assert_eq!(summary(&found), "400 subprotocol_required");
     let found = decision(&upgrade("GET /topics/a HTTP/1.1", &lines), &none);

@@ -1,6 +1,7 @@
 //! The table of routes: what it understands, and how it says what it does not.
 
-use moongate_wire::route::Routes;
+use moongate_wire::protocol::{SUBPROTOCOLS, Subprotocol, WAMP_ALIAS};
+use moongate_wire::route::{Routes, Service};
 
 use crate::support::routes;
 
@@ -11,7 +12,22 @@ fn a_table_is_understood() {
     check(" ;; \n ; # nothing here; /x page\n", &[]);
     check(
         "/topics/* topics; /connect connect;/echo echo\n/ page",
-        &["/topics/*  topics", "/connect   connect", "/echo      echo", "/          page"],
+        &[
+            "/topics/*  topics subprotocols=moongate.v1,wamp.2.json",
+            "/connect   connect subprotocols=moongate.v1,wamp.2.json",
+            "/echo      echo",
+            "/          page",
+        ],
+    );
+    check(
+        "/chat/* topics subprotocols=moongate.v1; /wamp connect subprotocols=wamp.2.json\n\
+         /plain/* topics subprotocols=OFF; /all/* topics subprotocols=wamp.2.json,moongate.v1",
+        &[
+            "/chat/*   topics subprotocols=moongate.v1",
+            "/wamp     connect subprotocols=wamp.2.json",
+            "/plain/*  topics subprotocols=off",
+            "/all/*    topics subprotocols=wamp.2.json,moongate.v1",
+        ],
     );
     check("/alive health; /ready ready", &["/alive  health", "/ready  ready"]);
     const TIMES: &str = "connect_timeout=5s answer_timeout=1m idle_timeout=1h lifetime=none";
@@ -33,9 +49,42 @@ fn a_table_is_understood() {
 #[test]
 fn what_is_described_reads_back() {
     let text = "/a/* tunnel a.example:1,unix:/x upgrade=x,y/2 strip=/a host=h http=pass; /b tunnel a:1 lifetime=90s; \
-                /c tunnel a:1 lifetime=none; /topics/* topics; / page";
-    let table = routes(text);
+                /c tunnel a:1 lifetime=none; /topics/* topics; / page; /d/* topics subprotocols=off; \
+                /e connect subprotocols=wamp.2.json";
+    // What the settings leave open is in what is described, so it must be in what is compared.
+    let table = routes(text).with_subprotocols(&SUBPROTOCOLS[..1], &[]);
     assert_eq!(routes(&table.describe().join("\n")), table);
+}
+
+/// What a route says of its subprotocols holds, and the setting holds for all others.
+#[test]
+fn subprotocols_are_the_routes_own() {
+    let text = "/a/* topics; /b/* topics subprotocols=moongate.v1; /c/* topics subprotocols=off; /d connect; \
+                /e connect subprotocols=wamp.2.json,moongate.v1";
+    let check = |usual: &[Subprotocol], aliases: &[Subprotocol], expect: [&[&str]; 5]| {
+        let table = routes(text).with_subprotocols(usual, aliases);
+        let spoken = table.iter().map(|route| match &route.service {
+            Service::Topics(spoken) | Service::Connect(spoken) => {
+                spoken.list().iter().map(|enabled| enabled.name).collect::<Vec<_>>()
+            }
+            other => panic!("no WebSockets are spoken by {other:?}"),
+        });
+        assert_eq!(spoken.collect::<Vec<_>>(), expect, "{usual:?} {aliases:?}");
+    };
+    let (v1, wamp) = (&SUBPROTOCOLS[..1], &SUBPROTOCOLS[1..]);
+    const V1: &[&str] = &["moongate.v1"];
+    const WAMP: &[&str] = &["wamp.2.json"];
+    const TURNED: &[&str] = &["wamp.2.json", "moongate.v1"];
+    const TURNED_TOO: &[&str] = &["wamp.2.json", "moongate.v1", "wamp"];
+    check(&[], &[], [&[], V1, &[], &[], TURNED]);
+    check(v1, &[], [V1, V1, &[], V1, TURNED]);
+    check(wamp, &[], [WAMP, V1, &[], WAMP, TURNED]);
+    // The alias is taken where the protocol is.
+    check(v1, &[WAMP_ALIAS], [V1, V1, &[], V1, TURNED_TOO]);
+    check(wamp, &[WAMP_ALIAS], [&["wamp.2.json", "wamp"], V1, &[], &["wamp.2.json", "wamp"], TURNED_TOO]);
+    // It is no option's value, and so is not shown as one.
+    let table = routes("/a/* topics").with_subprotocols(wamp, &[WAMP_ALIAS]);
+    assert_eq!(table.describe(), ["/a/*  topics subprotocols=wamp.2.json"]);
 }
 
 #[test]
@@ -126,6 +175,58 @@ fn errors_point_at_the_spot() {
     plain("/a tunnel a:1 idle_timeout=99h9", "                           ^^^^", "from 100ms");
     plain("/a tunnel a:1 lifetime=0", "                       ^", "from 100ms to 168h");
     plain("/a tunnel a:1 connect_timeout=1ms", "                              ^^^", "from 100ms");
+    plain("/a/* topics moongate.v1", "            ^^^^^^^^^^^", "no option but subprotocols=");
+    plain("/a connect /b page", "           ^^", "parted by ;");
+    plain("/a/* topics upgrade=x", "            ^^^^^^^", "not an option of topics; wants subprotocols");
+    plain("/a connect http=pass", "           ^^^^", "not an option of connect; wants subprotocols");
+    plain("/a/* topics subprotocols=", "                         ^", "names of moongate.v1 or wamp.2.json");
+    plain(
+        "/a/* topics subprotocols=mqtt",
+        "                         ^^^^",
+        "names of moongate.v1 or wamp.2.json",
+    );
+    plain(
+        "/a connect subprotocols=moongate.v1,V1",
+        "                                    ^^",
+        "not a subprotocol",
+    );
+    plain(
+        "/a/* topics subprotocols=moongate.v1,",
+        "                                     ^",
+        "not a subprotocol",
+    );
+    plain(
+        "/a/* topics subprotocols=Moongate.v1",
+        "                         ^^^^^^^^^^^",
+        "not a subprotocol",
+    );
+    plain("/a connect subprotocols=wamp", "                        ^^^^", "MOONGATE_WAMP_ALIAS");
+    plain(
+        "/a connect subprotocols=wamp.2.json,wamp.2.json",
+        "                                    ^^^^^^^^^^^",
+        "second time",
+    );
+    plain(
+        "/a/* topics subprotocols=off subprotocols=off",
+        "                             ^^^^^^^^^^^^",
+        "second time",
+    );
+    plain(
+        "/a/* topics subprotocols=moongate.v1,off",
+        "                                     ^^^",
+        "stands alone",
+    );
+    plain("/a connect subprotocols=off", "                        ^^^", "nobody could ever connect here");
+    plain(
+        "/a echo subprotocols=off",
+        "        ^^^^^^^^^^^^",
+        "not an option of echo; wants it on a route of topics",
+    );
+    plain("/ page subprotocols=moongate.v1", "       ^^^^^^^^^^^^", "not an option of page");
+    plain("/a health subprotocols=off", "          ^^^^^^^^^^^^", "not an option of health");
+    plain("/a ready subprotocols=off", "         ^^^^^^^^^^^^", "not an option of ready");
+    plain("/a echo http=pass", "        ^^^^^^^^^", "echo has no options");
+    plain("/a tunnel a:1 subprotocols=off", "              ^^^^^^^^^^^^", "not an option of tunnel");
     check("/x page\n\t/a topic # here\n/y page", " /a topic # here", "    ^^^^^", "not a service");
 }
 
