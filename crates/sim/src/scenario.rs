@@ -10,7 +10,8 @@ use moongate_hub::HistoryLimits;
 use moongate_io::Remote;
 
 use crate::client::{
-    Leave, Manner, Offer, Place, PosterPlan, SocketPlan, StreamPlan, TalkerPlan, Tongue, TunnelPlan, Way,
+    Leave, Manner, Offer, Place, PosterPlan, SocketPlan, StreamPlan, TalkerPlan, Tongue, TunnelPlan,
+    VisitPlan, Way,
 };
 use crate::driver::DriverPlan;
 use crate::net::Endpoint;
@@ -225,11 +226,13 @@ impl Plan {
         let scenario = self.scenario;
         let leave = self.leave(rng);
         let speaks = rng.chance(70);
+        let messages = if speaks { rng.between(scenario.messages.0, scenario.messages.1) } else { 0 };
+        let burst = rng.pick(&[1, 3, 20]);
+        let pause = (0, rng.pick(&[1, 30, 500]));
         let role = Role::Socket(SocketPlan {
             place,
-            messages: if speaks { rng.between(scenario.messages.0, scenario.messages.1) } else { 0 },
-            burst: rng.pick(&[1, 3, 20]),
-            pause: (0, rng.pick(&[1, 30, 500])),
+            messages,
+            burst,
             bytes_max,
             repetitive: rng.chance(scenario.deflating),
             offer: if rng.chance(scenario.deflating) {
@@ -239,10 +242,13 @@ impl Plan {
             },
             laborious: scenario.laborious,
             eager: rng.chance(20),
-            leave,
-            abrupt: rng.chance(scenario.abrupt),
-            linger: (0, rng.pick(&[0, 10, 3000])),
-            tamper: None,
+            visit: VisitPlan {
+                pause,
+                leave,
+                abrupt: rng.chance(scenario.abrupt),
+                linger: (0, rng.pick(&[0, 10, 3000])),
+                tamper: None,
+            },
         });
         self.invite_one(role, rng);
     }
@@ -256,13 +262,15 @@ impl Plan {
             topics_max: self.gate.subscription_topics_max as usize,
             turns: rng.between(scenario.messages.0, scenario.messages.1),
             burst: rng.pick(&[1, 3, 20]),
-            pause: (0, rng.pick(&[1, 30, 500])),
             // With escapes, or in base64, and with what stands around it, it is a message still.
             bytes_max: message_bytes / 4,
-            leave: self.leave(rng),
-            abrupt: rng.chance(scenario.abrupt),
-            linger: (0, rng.pick(&[0, 10, 3000])),
-            tamper: None,
+            visit: VisitPlan {
+                pause: (0, rng.pick(&[1, 30, 500])),
+                leave: self.leave(rng),
+                abrupt: rng.chance(scenario.abrupt),
+                linger: (0, rng.pick(&[0, 10, 3000])),
+                tamper: None,
+            },
         });
         self.invite_one(role, rng);
     }

@@ -65,11 +65,7 @@ impl Stream {
     }
 
     fn answered(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
-        let (head, rest) = match self.head.push(bytes) {
-            Ok(Some(found)) => found,
-            Ok(None) => return,
-            Err(what) => return hands.fault(&what),
-        };
+        let Some((head, rest)) = self.head.read(bytes, hands) else { return };
         let media_type = head.field("content-type").unwrap_or_default();
         if head.status != 200 || !media_type.starts_with("text/event-stream") {
             if !hands.harsh {
