@@ -170,11 +170,16 @@ impl Plan {
             && !scenario.drains_early
     }
 
-    /// What topics keep, where no more than the number of messages and their age decides that.
+    /// What topics keep, where memory does not decide that.
     pub fn keeps(&self) -> Option<Keeps> {
         let HistoryLimits { messages_max, bytes_max, ttl } = self.gate.hub.history;
-        let fits = messages_max * self.gate.policy.message_bytes_max <= bytes_max;
-        (self.is_calm() && fits).then_some(Keeps { messages: messages_max as u64, ttl })
+        (self.gate.memory_bytes_max == u64::MAX).then_some(Keeps {
+            messages: messages_max as u64,
+            bytes: bytes_max,
+            ttl,
+            replayed_bytes: self.gate.hub.outbox.outbox_bytes_max as usize / 2,
+            message_bytes: self.gate.policy.message_bytes_max,
+        })
     }
 
     /// Whether nothing may be dropped and nobody cut off: everybody keeps up, or is waited for.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use moongate_io::Time;
 use moongate_wire::Kind;
 use moongate_wire::frame::{Opcode, encode_masked, encode_masked_compressed};
 
@@ -52,6 +53,7 @@ pub struct SocketPlan {
 pub struct Socket {
     plan: SocketPlan,
     visit: Visit,
+    asked_at: Time,
     session: Option<SessionId>,
     said: Vec<MessageId>,
     echoes: VecDeque<(Kind, Vec<u8>)>,
@@ -68,6 +70,7 @@ impl Socket {
             to_say: plan.messages,
             visit: Visit::new(plan.visit.clone()),
             plan,
+            asked_at: Time::ZERO,
             session: None,
             said: Vec::new(),
             echoes: VecDeque::new(),
@@ -189,7 +192,9 @@ impl Socket {
         }
         if let Place::Topic(topic) = &self.plan.place {
             let now = hands.now();
-            self.session = Some(hands.oracle.joins(topic, now));
+            let session = hands.oracle.joins(topic, now);
+            hands.oracle.asked(session, self.asked_at);
+            self.session = Some(session);
         }
         self.visit.state = State::Talking;
         self.read_frames(&rest, hands);
@@ -270,6 +275,7 @@ impl Socket {
 
 impl Client for Socket {
     fn begin(&mut self, hands: &mut Hands<'_>) {
+        self.asked_at = hands.now();
         let path = match &self.plan.place {
             Place::Topic(topic) => format!("/topics/{topic}"),
             Place::Echo => String::from("/echo"),
