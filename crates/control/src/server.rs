@@ -111,7 +111,8 @@ async fn accept(listener: TcpListener, state: Arc<State>, mut ended: watch::Rece
             Err(error) => {
                 // Until it works again once is enough: it is tried ten times a second.
                 if !std::mem::replace(&mut failing, true) {
-                    let hint = "if files are short, raise the limit (ulimit -n) or lower MOONGATE_CONNECTIONS_MAX";
+                    let hint =
+                        "if files are short, raise the limit (ulimit -n) or lower MOONGATE_CONNECTIONS_MAX";
                     warn!(%error, hint, "accepting on the control listener");
                 }
                 sleep(ACCEPT_REST).await;

@@ -6,7 +6,11 @@
 //! order between connections, and after a close some of what was on its way still arrives. A caller that breaks the
 //! contract ends the run with a panic that names the seed.
 
+mod arrival;
 mod bell;
+mod buffers;
+mod record;
+mod step;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,14 +18,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moongate_io::{
-    Bytes, CHAIN_SEGMENTS_MAX, Chain, ConnId, ConnectFault, Counters, Driver, Event, Inbound, Lease,
-    ListenerId, Loan, Remote, SendFault, Ticket, Time,
+    Bytes, CHAIN_SEGMENTS_MAX, Chain, ConnId, Counters, Driver, Event, Lease, ListenerId, Remote, SendFault,
+    Ticket, Time,
 };
 
 pub use bell::SimBell;
 
-use crate::net::{Due, End, Net, WireId};
+use crate::net::{Due, Net, WireId};
 use crate::rng::Rng;
+use arrival::Attempt;
+use buffers::Buffers;
 
 /// How inconvenient a driver is.
 #[derive(Copy, Clone, Debug)]
@@ -62,9 +68,7 @@ pub struct SimDriver {
     now: Time,
     slots: Vec<Slot>,
     attempts: Vec<Attempt>,
-    buffers: Vec<Buffer>,
-    /// Buffers whose bytes are kept no more.
-    left: Rc<RefCell<Vec<usize>>>,
+    buffers: Buffers,
     waited: Option<Waited>,
     counters: Counters,
 }
@@ -125,40 +129,6 @@ enum Phase {
     },
 }
 
-/// A connection that is being made.
-struct Attempt {
-    ticket: Ticket,
-    remote: Remote,
-    at: Time,
-    outcome: Result<(), ConnectFault>,
-    cancelled: bool,
-}
-
-/// Received bytes that are kept for sending.
-struct Kept {
-    bytes: Vec<u8>,
-    number: usize,
-    left: Rc<RefCell<Vec<usize>>>,
-}
-
-impl Loan for Kept {
-    fn as_slice(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        self.left.borrow_mut().push(self.number);
-    }
-}
-
-#[derive(Default)]
-struct Buffer {
-    bytes: Vec<u8>,
-    lent: bool,
-}
-
 impl SimDriver {
     /// A driver for `shard` in the network `net`, woken by `bell`.
     pub fn new(
@@ -180,8 +150,7 @@ impl SimDriver {
             now,
             slots: Vec::new(),
             attempts: Vec::new(),
-            left: Rc::default(),
-            buffers: (0..plan.buffers).map(|_| Buffer::default()).collect(),
+            buffers: Buffers::new(plan.buffers),
             waited: None,
             counters: Counters::default(),
         }
@@ -194,7 +163,7 @@ impl SimDriver {
 
     /// Whether everything has come home: leases, chains and slots.
     pub fn check_home(&self) -> Result<(), String> {
-        let lent = self.buffers.iter().filter(|buffer| buffer.lent).count() - self.left.borrow().len();
+        let lent = self.buffers.held();
         if !self.attempts.is_empty() {
             return Err(format!("shard {}: {} attempts are under way", self.shard, self.attempts.len()));
         }
@@ -224,6 +193,13 @@ impl SimDriver {
         self.slots[conn.slot() as usize].tenant.as_mut().expect("it was just looked at")
     }
 
+    /// What is not lent, or not any more, cannot be looked at, kept or released.
+    fn must_be_lent(&self, lease: &Lease) {
+        if !self.buffers.is_lent(lease) {
+            self.violated("a lease that was not lent, or was released before");
+        }
+    }
+
     fn used(&self) -> usize {
         self.slots.iter().filter(|slot| slot.tenant.is_some()).count()
     }
@@ -238,225 +214,6 @@ impl SimDriver {
         at
     }
 
-    fn accept(&mut self, events: &mut Vec<Event>) -> bool {
-        if self.used() >= self.plan.slots as usize {
-            return false;
-        }
-        let accepted = self.net.borrow_mut().accept(self.shard);
-        let Some(wire) = accepted else { return false };
-        let conn = self.move_in(wire);
-        let peer = self.net.borrow().wires[wire].address;
-        events.push(Event::Accepted { conn, listener: ListenerId(0), peer });
-        true
-    }
-
-    fn move_in(&mut self, wire: WireId) -> ConnId {
-        let free: Vec<usize> = (0..self.slots.len()).filter(|at| self.slots[*at].tenant.is_none()).collect();
-        let index = if free.is_empty() { self.slots.len() } else { free[self.rng.below(free.len())] };
-        if index == self.slots.len() {
-            self.slots.push(Slot::default());
-        }
-        let slot = &mut self.slots[index];
-        slot.tenant = Some(Tenant {
-            wire,
-            receiving: Receiving::Idle,
-            flight: None,
-            writing: Writing::Open,
-            phase: Phase::Open,
-        });
-        ConnId::new(index as u32, slot.generation)
-    }
-
-    /// Tells what has come of attempts, one at most.
-    fn tell_attempt(&mut self, events: &mut Vec<Event>) -> bool {
-        let now = self.now;
-        let Some(index) = self.attempts.iter().position(|attempt| attempt.at <= now) else { return false };
-        let attempt = self.attempts.swap_remove(index);
-        let outcome = match attempt.outcome {
-            _ if attempt.cancelled => {
-                // It may have been made meanwhile.
-                if attempt.outcome.is_ok() && self.rng.chance(50) {
-                    let wire = self.net.borrow_mut().meet(self.shard, &attempt.remote);
-                    self.net.borrow_mut().hang_up(wire);
-                }
-                Err(ConnectFault::Cancelled)
-            }
-            Err(fault) => Err(fault),
-            Ok(()) if self.used() >= self.plan.slots as usize => Err(ConnectFault::NoRoom),
-            Ok(()) => {
-                let wire = self.net.borrow_mut().meet(self.shard, &attempt.remote);
-                Ok(self.move_in(wire))
-            }
-        };
-        let failed = outcome.is_err_and(|fault| fault != ConnectFault::Cancelled);
-        self.counters.connect_errors += u64::from(failed);
-        events.push(Event::Connected { ticket: attempt.ticket, outcome });
-        true
-    }
-
-    /// Takes back the buffers whose bytes are kept no more.
-    fn take_back(&mut self) {
-        for number in self.left.borrow_mut().drain(..) {
-            self.buffers[number] = Buffer::default();
-        }
-    }
-
-    /// What is next to be told about a slot's tenant.
-    fn step(&mut self, index: usize, events: &mut Vec<Event>) -> bool {
-        if self.slots[index].tenant.is_none() {
-            return false;
-        }
-        // Either may come first, but a connection's last event comes last.
-        let receives_first = self.rng.chance(50);
-        (receives_first && self.receive(index, events))
-            || self.complete(index, events)
-            || (!receives_first && self.receive(index, events))
-            || self.leave(index, events)
-    }
-
-    fn receive(&mut self, index: usize, events: &mut Vec<Event>) -> bool {
-        let Some(tenant) = &mut self.slots[index].tenant else { return false };
-        let may = match (tenant.phase, tenant.receiving) {
-            (Phase::Closing { leases, .. }, Receiving::Armed | Receiving::Pausing(_)) => leases > 0,
-            (Phase::Open, Receiving::Armed) => true,
-            (Phase::Open, Receiving::Pausing(left)) => left > 0,
-            _ => false,
-        };
-        if !may {
-            return false;
-        }
-        let open = tenant.phase == Phase::Open;
-        let wire = tenant.wire;
-        let (arrived, end) = {
-            let net = self.net.borrow();
-            (net.wires[wire].up.arrived.len(), net.wires[wire].up.end)
-        };
-        if arrived > 0 {
-            return self.lend(index, wire, arrived, events);
-        }
-        let Some(end) = end.filter(|_| open) else { return false };
-        let Some(tenant) = &mut self.slots[index].tenant else { return false };
-        tenant.receiving = Receiving::Ended;
-        let conn = ConnId::new(index as u32, self.slots[index].generation);
-        let inbound = match end {
-            End::Fin => Inbound::End,
-            End::Reset => Inbound::Reset,
-        };
-        events.push(Event::Received { conn, inbound });
-        true
-    }
-
-    fn lend(&mut self, index: usize, wire: WireId, arrived: usize, events: &mut Vec<Event>) -> bool {
-        let Some(number) = self.buffers.iter().position(|buffer| !buffer.lent) else {
-            self.counters.buffers_exhausted += 1;
-            return false;
-        };
-        let most = arrived.min(self.plan.buffer_size);
-        let count = if self.rng.chance(self.plan.split_reads) { self.rng.between(1, most) } else { most };
-        let bytes = self.net.borrow_mut().wires[wire].up.read(count, self.now);
-        let len = bytes.len() as u32;
-        self.buffers[number] = Buffer { bytes, lent: true };
-        let slot = &mut self.slots[index];
-        if let Some(tenant) = &mut slot.tenant {
-            match (&mut tenant.phase, &mut tenant.receiving) {
-                (Phase::Closing { leases, .. }, _) => *leases -= 1,
-                (Phase::Open, Receiving::Pausing(left)) => *left -= 1,
-                _ => {}
-            }
-        }
-        let conn = ConnId::new(index as u32, slot.generation);
-        let inbound = Inbound::Bytes(Lease::new(number as u32, len));
-        events.push(Event::Received { conn, inbound });
-        true
-    }
-
-    /// Moves the send in flight on, and tells its completion once that is due.
-    fn complete(&mut self, index: usize, events: &mut Vec<Event>) -> bool {
-        let waiting = match self.slots[index].tenant.as_ref().and_then(|tenant| tenant.flight.as_ref()) {
-            None => return false,
-            Some(flight) => matches!(flight.state, FlightState::Waiting),
-        };
-        if waiting {
-            self.take_bytes(index);
-        }
-        let slot = &mut self.slots[index];
-        let Some(tenant) = &mut slot.tenant else { return false };
-        let Some(FlightState::Done { outcome, at }) = tenant.flight.as_ref().map(|flight| flight.state)
-        else {
-            return false;
-        };
-        if at > self.now {
-            return false;
-        }
-        let Some(Flight { chain, .. }) = tenant.flight.take() else { return false };
-        let whole = outcome == Ok(chain.len());
-        self.counters.sends_short += u64::from(outcome.is_ok() && !whole);
-        if whole && tenant.writing == Writing::Ending {
-            tenant.writing = Writing::Ended;
-            self.net.borrow_mut().finish(tenant.wire);
-        }
-        let conn = ConnId::new(index as u32, slot.generation);
-        events.push(Event::Sent { conn, chain, outcome });
-        true
-    }
-
-    /// The kernel takes some of what a send carries, or says why it will take none.
-    fn take_bytes(&mut self, index: usize) {
-        let Some(tenant) = &self.slots[index].tenant else { return };
-        let Some(flight) = &tenant.flight else { return };
-        let (wire, since, len) = (tenant.wire, flight.since, flight.chain.len());
-        let closing = tenant.phase != Phase::Open;
-        let (room, dead, progress) = {
-            let net = self.net.borrow();
-            let entry = &net.wires[wire];
-            (entry.room(), entry.is_dead(), entry.progress_at())
-        };
-        let patience = since.max(progress) + self.net.borrow().user_timeout;
-        let outcome = if dead {
-            Err(SendFault::Gone)
-        } else if closing {
-            Err(SendFault::Cancelled)
-        } else if room > 0 {
-            let most = len.min(room);
-            let short = self.rng.chance(self.plan.short_sends);
-            Ok(if short { self.rng.between(1, most) } else { most })
-        } else if patience <= self.now {
-            Err(SendFault::TimedOut)
-        } else {
-            self.net.borrow_mut().schedule(patience, Due::Wake);
-            return;
-        };
-        let at = self.completion_at();
-        let Some(flight) = self.slots[index].tenant.as_mut().and_then(|tenant| tenant.flight.as_mut()) else {
-            return;
-        };
-        flight.state = FlightState::Done { outcome, at };
-        if let Ok(count) = outcome {
-            let bytes = first_bytes(&flight.chain, count);
-            self.net.borrow_mut().carry(wire, bytes);
-        }
-    }
-
-    /// Closes a closing connection once nothing is outstanding on it.
-    fn leave(&mut self, index: usize, events: &mut Vec<Event>) -> bool {
-        let slot = &mut self.slots[index];
-        let Some(tenant) = &slot.tenant else { return false };
-        let Phase::Closing { at, reset, .. } = tenant.phase else { return false };
-        if at > self.now || tenant.flight.is_some() {
-            return false;
-        }
-        let mut net = self.net.borrow_mut();
-        if reset {
-            net.cut_off(tenant.wire)
-        } else {
-            net.hang_up(tenant.wire)
-        }
-        events.push(Event::Closed { conn: ConnId::new(index as u32, slot.generation) });
-        slot.tenant = None;
-        slot.generation += 1;
-        true
-    }
-
     fn begin_closing(&mut self, conn: ConnId, reset: bool, call: &str) {
         let leases = self.rng.below(3) as u32;
         let at = self.completion_at();
@@ -466,39 +223,6 @@ impl SimDriver {
             phase @ Phase::Open => *phase = Phase::Closing { leases, at, reset },
         }
     }
-
-    fn trace(&mut self, events: &[Event]) {
-        let mut net = self.net.borrow_mut();
-        net.trace.tell_numbers(&[self.shard as u64, self.now.as_nanos(), events.len() as u64]);
-        for event in events {
-            let numbers = |kind: u64, conn: &ConnId, count: usize| {
-                [kind, u64::from(conn.slot()), u64::from(conn.generation()), count as u64]
-            };
-            let numbers = match event {
-                Event::Accepted { conn, .. } => numbers(1, conn, 0),
-                Event::Received { conn, inbound: Inbound::Bytes(lease) } => numbers(2, conn, lease.len()),
-                Event::Received { conn, inbound: Inbound::End } => numbers(3, conn, 0),
-                Event::Received { conn, inbound: Inbound::Reset } => numbers(4, conn, 0),
-                Event::Sent { conn, outcome: Ok(count), .. } => numbers(5, conn, *count),
-                Event::Sent { conn, outcome: Err(fault), .. } => numbers(6, conn, *fault as usize),
-                Event::Closed { conn } => numbers(7, conn, 0),
-                Event::Bell => [8, 0, 0, 0],
-                Event::Connected { ticket, outcome: Ok(conn) } => numbers(9, conn, ticket.0 as usize),
-                Event::Connected { ticket, outcome: Err(fault) } => [10, ticket.0, *fault as u64, 0],
-            };
-            net.trace.tell_numbers(&numbers);
-        }
-    }
-}
-
-/// The first `count` bytes of a chain.
-fn first_bytes(chain: &Chain, count: usize) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(count);
-    for segment in chain.segments() {
-        let part = segment.as_slice();
-        bytes.extend_from_slice(&part[..part.len().min(count - bytes.len())]);
-    }
-    bytes
 }
 
 impl Driver for SimDriver {
@@ -622,7 +346,7 @@ impl Driver for SimDriver {
         self.counters.busy_nanos += self.rng.between(1_000, 200_000) as u64;
         let until = timeout.map(|timeout| self.now + timeout);
         self.now = self.net.borrow().now;
-        self.take_back();
+        self.buffers.take_back();
         let enough = events.len() + budget;
 
         if self.bell.heard() {
@@ -655,40 +379,25 @@ impl Driver for SimDriver {
     }
 
     fn bytes<'a>(&'a mut self, lease: &'a mut Lease) -> &'a mut [u8] {
-        let number = lease.buffer() as usize;
-        if !self.buffers.get(number).is_some_and(|buffer| buffer.lent) {
-            self.violated("a lease that was not lent");
-        }
-        &mut self.buffers[number].bytes
+        self.must_be_lent(lease);
+        self.buffers.bytes(lease)
     }
 
     fn keep(&mut self, lease: Lease) -> Result<Bytes, Lease> {
-        let number = lease.buffer() as usize;
-        if !self.buffers.get(number).is_some_and(|buffer| buffer.lent) {
-            self.violated("a lease that was not lent");
-        }
+        self.must_be_lent(&lease);
         // One buffer always stays for receiving, or nothing would ever move again.
-        let lent = self.buffers.iter().filter(|buffer| buffer.lent).count();
-        if lent == self.buffers.len() || self.rng.chance(30) {
+        if self.buffers.free() == 0 || self.rng.chance(30) {
             return Err(lease);
         }
-        let bytes = std::mem::take(&mut self.buffers[number].bytes);
-        Ok(Bytes::lent(Kept { bytes, number, left: Rc::clone(&self.left) }))
+        Ok(self.buffers.keep(&lease))
     }
 
     fn release(&mut self, lease: Lease) {
-        let number = lease.buffer() as usize;
-        if !self.buffers.get(number).is_some_and(|buffer| buffer.lent) {
-            self.violated("a lease released twice");
-        }
-        self.buffers[number] = Buffer::default();
+        self.must_be_lent(&lease);
+        self.buffers.release(&lease);
     }
 
     fn counters(&self) -> Counters {
-        Counters {
-            buffers_free: self.buffers.iter().filter(|buffer| !buffer.lent).count() as u64,
-            slots_used: self.used() as u64,
-            ..self.counters
-        }
+        Counters { buffers_free: self.buffers.free() as u64, slots_used: self.used() as u64, ..self.counters }
     }
 }

@@ -8,6 +8,7 @@
 //! of it. What a publisher is not to hear itself, it does not hear, and everybody else does.
 
 mod judge;
+mod kept;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,8 @@ use std::time::Duration;
 
 use moongate_io::Time;
 use moongate_wire::Kind;
+
+pub use kept::Keeps;
 
 /// A message's place in its topic: epoch and offset.
 pub type Place = (u64, u64);
@@ -51,6 +54,10 @@ impl Shown {
     }
 }
 
+/// After how long a message that somebody has heard, or has been told the place of, is nowhere on its way to the shards
+/// that listen. Lanes hold messages for as long as a shard that has much to do takes for a few ticks.
+const KNOWN_EVERYWHERE: Duration = Duration::from_secs(1);
+
 /// What somebody is about to say.
 #[derive(Copy, Clone, Debug)]
 pub struct Saying<'a> {
@@ -80,6 +87,8 @@ struct Message {
     excluded: bool,
     /// Whether somebody heard it or an answer confirmed it.
     ordered: bool,
+    /// When that was the first time.
+    known_at: Option<Time>,
     /// Whether it must have been ordered, because whoever said it went on undisturbed.
     certain: bool,
 }
@@ -87,6 +96,10 @@ struct Message {
 struct Session {
     topic: String,
     joined_at: Time,
+    /// When it asked to hear what is said from then on, if it asked for that.
+    asked_at: Option<Time>,
+    /// Since when it hears all that was kept then, if it asked for that, and up to where that is, if it was told.
+    all_kept: Option<(Time, Option<Place>)>,
     heard: Vec<MessageId>,
     seen: BTreeSet<MessageId>,
     last_place: Option<Place>,
@@ -110,6 +123,7 @@ struct Session {
 /// What was said and heard in a world.
 #[derive(Default)]
 pub struct Oracle {
+    now: Time,
     messages: Vec<Message>,
     sessions: Vec<Session>,
     places: BTreeMap<(String, Place), MessageId>,
@@ -123,15 +137,6 @@ pub struct Oracle {
     keeps: Option<Keeps>,
     /// Tunnels whose upstream has said its 101.
     switched: BTreeSet<u32>,
-}
-
-/// What every topic keeps for who comes back, at least.
-#[derive(Copy, Clone, Debug)]
-pub struct Keeps {
-    /// How many messages.
-    pub messages: u64,
-    /// For how long.
-    pub ttl: Duration,
 }
 
 /// How much a run may be asked to prove.
@@ -161,6 +166,11 @@ impl Oracle {
     /// One that knows what topics keep, if that can be known.
     pub fn new(keeps: Option<Keeps>) -> Oracle {
         Oracle { keeps, ..Oracle::default() }
+    }
+
+    /// From now on it is `now`.
+    pub fn it_is(&mut self, now: Time) {
+        self.now = now;
     }
 
     /// Notes that the upstream of this tunnel says its 101.
@@ -193,6 +203,7 @@ impl Oracle {
             by,
             excluded,
             ordered: false,
+            known_at: None,
             certain: false,
         });
         (id, payload)
@@ -206,15 +217,20 @@ impl Oracle {
     /// Notes that an answer named the place of a message.
     pub fn placed(&mut self, id: MessageId, place: Place) {
         self.answered += 1;
-        self.messages[id].ordered = true;
+        self.is_ordered(id);
         self.place(id, place);
     }
 
     /// Notes that an answer called a message so.
     pub fn published(&mut self, id: MessageId, publication: u64) {
         self.answered += 1;
-        self.messages[id].ordered = true;
+        self.is_ordered(id);
         self.call(id, publication);
+    }
+
+    fn is_ordered(&mut self, id: MessageId) {
+        self.messages[id].ordered = true;
+        self.messages[id].known_at.get_or_insert(self.now);
     }
 
     /// A subscriber has seen its 101 or 200.
@@ -222,6 +238,8 @@ impl Oracle {
         self.sessions.push(Session {
             topic: topic.to_owned(),
             joined_at: now,
+            asked_at: None,
+            all_kept: None,
             heard: Vec::new(),
             seen: BTreeSet::new(),
             last_place: None,
@@ -245,7 +263,18 @@ impl Oracle {
         entry.silent = true;
         entry.people.push(who);
         entry.again_until = again.then_some(now);
+        entry.all_kept = again.then_some((now, None));
         session
+    }
+
+    /// A subscriber asked at that time for what is said from then on, and for nothing before.
+    pub fn asked(&mut self, session: SessionId, at: Time) {
+        self.sessions[session].asked_at = Some(at);
+    }
+
+    /// A subscriber asked for all that is kept, which is up to there.
+    pub fn hears_all_kept(&mut self, session: SessionId, until: Place, now: Time) {
+        self.sessions[session].all_kept = Some((now, Some(until)));
     }
 
     /// A subscriber has heard a message, shown in one way or another, perhaps with its place.
@@ -274,6 +303,8 @@ impl Oracle {
             Some(format!("message {id} after its end"))
         } else if entry.is_left_out_of(message) {
             Some(format!("message {id}, which it said itself and was to be left out of"))
+        } else if entry.came_after(message) {
+            Some(format!("message {id} of {:?}, having asked at {:?}", message.said_at, entry.asked_at))
         } else {
             None
         };
@@ -282,7 +313,7 @@ impl Oracle {
         }
         entry.heard.push(id);
         let (silent, last) = (entry.silent, place.and_then(|place| entry.last_place.replace(place)));
-        self.messages[id].ordered = true;
+        self.is_ordered(id);
         if let Some(place) = place {
             let follows = |last: Place| {
                 place == (last.0, last.1 + 1) || silent && (place.0 != last.0 || place.1 > last.1)
@@ -433,6 +464,12 @@ impl Session {
     fn is_left_out_of(&self, message: &Message) -> bool {
         let again = self.again_until.is_some_and(|until| message.said_at <= until);
         message.excluded && !again && message.by.is_some() && message.by == self.people.last().copied()
+    }
+
+    /// Whether it asked to hear what is said from then on, when `message` was known.
+    fn came_after(&self, message: &Message) -> bool {
+        let (Some(asked_at), Some(known_at)) = (self.asked_at, message.known_at) else { return false };
+        known_at + KNOWN_EVERYWHERE < asked_at
     }
 
     /// Whether somebody whose it was need not hear `message`, having said it.

@@ -10,7 +10,8 @@ use moongate_hub::HistoryLimits;
 use moongate_io::Remote;
 
 use crate::client::{
-    Leave, Manner, Offer, Place, PosterPlan, SocketPlan, StreamPlan, TalkerPlan, Tongue, TunnelPlan, Way,
+    Leave, Manner, Offer, Place, PosterPlan, SocketPlan, StreamPlan, TalkerPlan, Tongue, TunnelPlan,
+    VisitPlan, Way,
 };
 use crate::driver::DriverPlan;
 use crate::net::Endpoint;
@@ -169,11 +170,16 @@ impl Plan {
             && !scenario.drains_early
     }
 
-    /// What topics keep, where no more than the number of messages and their age decides that.
+    /// What topics keep, where memory does not decide that.
     pub fn keeps(&self) -> Option<Keeps> {
         let HistoryLimits { messages_max, bytes_max, ttl } = self.gate.hub.history;
-        let fits = messages_max * self.gate.policy.message_bytes_max <= bytes_max;
-        (self.is_calm() && fits).then_some(Keeps { messages: messages_max as u64, ttl })
+        (self.gate.memory_bytes_max == u64::MAX).then_some(Keeps {
+            messages: messages_max as u64,
+            bytes: bytes_max,
+            ttl,
+            replayed_bytes: self.gate.hub.outbox.outbox_bytes_max as usize / 2,
+            message_bytes: self.gate.policy.message_bytes_max,
+        })
     }
 
     /// Whether nothing may be dropped and nobody cut off: everybody keeps up, or is waited for.
@@ -225,11 +231,13 @@ impl Plan {
         let scenario = self.scenario;
         let leave = self.leave(rng);
         let speaks = rng.chance(70);
+        let messages = if speaks { rng.between(scenario.messages.0, scenario.messages.1) } else { 0 };
+        let burst = rng.pick(&[1, 3, 20]);
+        let pause = (0, rng.pick(&[1, 30, 500]));
         let role = Role::Socket(SocketPlan {
             place,
-            messages: if speaks { rng.between(scenario.messages.0, scenario.messages.1) } else { 0 },
-            burst: rng.pick(&[1, 3, 20]),
-            pause: (0, rng.pick(&[1, 30, 500])),
+            messages,
+            burst,
             bytes_max,
             repetitive: rng.chance(scenario.deflating),
             offer: if rng.chance(scenario.deflating) {
@@ -239,10 +247,13 @@ impl Plan {
             },
             laborious: scenario.laborious,
             eager: rng.chance(20),
-            leave,
-            abrupt: rng.chance(scenario.abrupt),
-            linger: (0, rng.pick(&[0, 10, 3000])),
-            tamper: None,
+            visit: VisitPlan {
+                pause,
+                leave,
+                abrupt: rng.chance(scenario.abrupt),
+                linger: (0, rng.pick(&[0, 10, 3000])),
+                tamper: None,
+            },
         });
         self.invite_one(role, rng);
     }
@@ -256,13 +267,15 @@ impl Plan {
             topics_max: self.gate.subscription_topics_max as usize,
             turns: rng.between(scenario.messages.0, scenario.messages.1),
             burst: rng.pick(&[1, 3, 20]),
-            pause: (0, rng.pick(&[1, 30, 500])),
             // With escapes, or in base64, and with what stands around it, it is a message still.
             bytes_max: message_bytes / 4,
-            leave: self.leave(rng),
-            abrupt: rng.chance(scenario.abrupt),
-            linger: (0, rng.pick(&[0, 10, 3000])),
-            tamper: None,
+            visit: VisitPlan {
+                pause: (0, rng.pick(&[1, 30, 500])),
+                leave: self.leave(rng),
+                abrupt: rng.chance(scenario.abrupt),
+                linger: (0, rng.pick(&[0, 10, 3000])),
+                tamper: None,
+            },
         });
         self.invite_one(role, rng);
     }

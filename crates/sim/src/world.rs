@@ -407,6 +407,7 @@ impl World {
             }
         }
         self.take_calls();
+        self.oracle.it_is(self.net.borrow().now);
         self.control.listen(&mut self.oracle);
         self.control.ask();
         Ok(())
@@ -487,6 +488,7 @@ impl World {
     fn with(&mut self, wire: WireId, turn: impl FnOnce(&mut dyn Client, &mut Hands<'_>)) {
         let Some(seat) = self.seats.get_mut(&wire) else { return };
         let mut net = self.net.borrow_mut();
+        self.oracle.it_is(net.now);
         let mut hands =
             Hands { net: &mut net, oracle: &mut self.oracle, rng: &mut self.rng, wire, harsh: self.harsh };
         turn(&mut *seat.client, &mut hands);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use moongate_sim::client::{Leave, Offer, Place, SocketPlan, TalkerPlan, Tongue};
+use moongate_sim::client::{Leave, Offer, Place, SocketPlan, TalkerPlan, Tongue, VisitPlan};
 use moongate_sim::scenario::{ClientPlan, Pace, Role, SCENARIOS};
 use moongate_sim::tamper::{Deed, Tamper};
 use moongate_sim::{Plan, run_plan};
@@ -16,21 +16,21 @@ fn world(seed: u64, tamper: Option<Tamper>) -> Plan {
             place: Place::Topic(String::from("t0")),
             messages,
             burst: 3,
-            pause: (0, 30),
             bytes_max: 16,
             repetitive: false,
             offer: Offer::default(),
             laborious: false,
             eager: false,
-            leave: Leave::Stays,
-            abrupt: false,
-            linger: (0, 0),
-            tamper,
+            visit: stays(tamper),
         })
     };
     plan.clients = vec![client(0, socket(0, tamper)), client(1, socket(20, None))];
     plan.control_messages = 0;
     plan
+}
+
+fn stays(tamper: Option<Tamper>) -> VisitPlan {
+    VisitPlan { pause: (0, 30), leave: Leave::Stays, abrupt: false, linger: (0, 0), tamper }
 }
 
 fn client(at: u64, role: Role) -> ClientPlan {
@@ -59,12 +59,8 @@ fn talks(seed: u64, tamper: Option<Tamper>) -> Plan {
             topics_max: 10,
             turns,
             burst: 3,
-            pause: (0, 30),
             bytes_max: 16,
-            leave: Leave::Stays,
-            abrupt: false,
-            linger: (0, 0),
-            tamper,
+            visit: stays(tamper),
         })
     };
     plan.clients = vec![client(0, talker(0, tamper)), client(1, talker(40, None))];

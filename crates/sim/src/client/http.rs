@@ -1,5 +1,7 @@
 //! Requests, and the heads of their answers.
 
+use super::Hands;
+
 /// The head of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Head {
@@ -44,6 +46,14 @@ impl HeadReader {
             }
             self.interim += 1;
         }
+    }
+
+    /// The same for somebody who tells what is wrong; none then, and while there is no head.
+    pub(super) fn read(&mut self, bytes: &[u8], hands: &mut Hands<'_>) -> Option<(Head, Vec<u8>)> {
+        self.push(bytes).unwrap_or_else(|what| {
+            hands.fault(&what);
+            None
+        })
     }
 
     /// Whether anything has come.

@@ -11,15 +11,17 @@ mod squeezed;
 mod stream;
 mod talker;
 mod tunnel;
+mod visit;
 
 pub use deflate::Offer;
 pub use poster::{Poster, PosterPlan};
 pub use scripted::{Expect, Scripted, rude};
-pub use socket::{Leave, Place, Socket, SocketPlan};
+pub use socket::{Place, Socket, SocketPlan};
 pub use squeezed::rude_squeezed;
 pub use stream::{Stream, StreamPlan};
 pub use talker::{Talker, TalkerPlan, Tongue};
 pub use tunnel::{Caller, Manner, TunnelPlan, Upstream, Way};
+pub use visit::{Leave, VisitPlan};
 
 use std::time::Duration;
 

@@ -144,13 +144,9 @@ impl Client for Poster {
         if self.answer.is_some() {
             return self.body.extend_from_slice(bytes);
         }
-        match self.head.push(bytes) {
-            Ok(Some((head, rest))) => {
-                self.answer = Some(head);
-                self.body = rest;
-            }
-            Ok(None) => {}
-            Err(what) => hands.fault(&what),
+        if let Some((head, rest)) = self.head.read(bytes, hands) {
+            self.answer = Some(head);
+            self.body = rest;
         }
     }
 

@@ -4,18 +4,18 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use moongate_io::Time;
 use moongate_wire::Kind;
-use moongate_wire::accept::accept_key;
-use moongate_wire::frame::{Opcode, ServerFrames, encode_masked, encode_masked_compressed};
+use moongate_wire::frame::{Opcode, encode_masked, encode_masked_compressed};
 
-use super::deflate::{self, Offer, Unpacker};
-use super::http::{EXPECT, HeadReader, KEY, handshake};
+use super::deflate::{self, Offer};
+use super::http::{EXPECT, handshake};
 use super::payload::{padding, repetitive};
+use super::visit::{Answer, Leave, State, Visit, VisitPlan, close_with, mask};
 use super::{Client, Hands};
 use crate::net::End;
 use crate::oracle::{MessageId, SessionId, Shown};
 use crate::rng::Rng;
-use crate::tamper::Tamper;
 
 /// What it is connected to.
 #[derive(Clone, Debug)]
@@ -24,21 +24,6 @@ pub enum Place {
     Topic(String),
     /// The echo.
     Echo,
-}
-
-/// How it goes once it has said all it wanted.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub enum Leave {
-    /// It does not.
-    Stays,
-    /// With a Close.
-    Close,
-    /// With a FIN.
-    HalfClose,
-    /// With a RST.
-    Reset,
-    /// Without any.
-    Vanish,
 }
 
 /// What it is going to do.
@@ -50,8 +35,6 @@ pub struct SocketPlan {
     pub messages: usize,
     /// How many at once, at most.
     pub burst: usize,
-    /// How long between bursts, in milliseconds.
-    pub pause: (usize, usize),
     /// How many bytes a message has at most.
     pub bytes_max: usize,
     /// Whether it says what is worth compressing.
@@ -62,43 +45,21 @@ pub struct SocketPlan {
     pub laborious: bool,
     /// Whether it speaks before it is answered.
     pub eager: bool,
-    /// How it goes.
-    pub leave: Leave,
-    /// Whether it goes right behind its last word.
-    pub abrupt: bool,
-    /// How long after its last word otherwise, in milliseconds.
-    pub linger: (usize, usize),
-    /// What becomes of what it hears, on the way.
-    pub tamper: Option<Tamper>,
-}
-
-enum State {
-    Asking,
-    Talking,
-    /// Our Close is out.
-    Closing,
-    /// Our FIN is out.
-    HalfClosed,
-    /// Theirs has come; nothing may follow.
-    Closed,
-    /// Refused, reset, left.
-    Over,
+    /// When it speaks and how it goes.
+    pub visit: VisitPlan,
 }
 
 /// A WebSocket client.
 pub struct Socket {
     plan: SocketPlan,
-    state: State,
-    head: HeadReader,
-    frames: ServerFrames,
-    unpacker: Unpacker,
+    visit: Visit,
+    asked_at: Time,
     session: Option<SessionId>,
     said: Vec<MessageId>,
     echoes: VecDeque<(Kind, Vec<u8>)>,
     to_say: usize,
     pings: u64,
     pongs: u64,
-    leaving: bool,
     expects_continue: bool,
 }
 
@@ -107,17 +68,14 @@ impl Socket {
     pub fn new(plan: SocketPlan) -> Socket {
         Socket {
             to_say: plan.messages,
+            visit: Visit::new(plan.visit.clone()),
             plan,
-            state: State::Asking,
-            head: HeadReader::default(),
-            frames: ServerFrames::default(),
-            unpacker: Unpacker::default(),
+            asked_at: Time::ZERO,
             session: None,
             said: Vec::new(),
             echoes: VecDeque::new(),
             pings: 0,
             pongs: 0,
-            leaving: false,
             expects_continue: false,
         }
     }
@@ -185,7 +143,7 @@ impl Socket {
     }
 
     fn leave(&mut self, hands: &mut Hands<'_>) {
-        match self.plan.leave {
+        match self.visit.plan.leave {
             Leave::Stays => {}
             Leave::Close => {
                 let mut out = Vec::new();
@@ -197,101 +155,64 @@ impl Socket {
                     encode_masked(Opcode::Ping, true, mask(hands.rng), b"after Close", &mut out);
                 }
                 hands.say(&out);
-                self.state = State::Closing;
+                self.visit.state = State::Closing;
             }
-            Leave::HalfClose => {
-                hands.net.half_close(hands.wire);
-                self.over(hands);
-                self.state = State::HalfClosed;
-            }
-            Leave::Reset => {
-                hands.net.reset(hands.wire);
-                self.over(hands);
-            }
-            Leave::Vanish => {
-                hands.net.vanish(hands.wire);
-                self.over(hands);
+            Leave::HalfClose | Leave::Reset | Leave::Vanish => {
+                self.visit.cut(hands);
+                self.end_stay(hands);
             }
         }
     }
 
     fn over(&mut self, hands: &mut Hands<'_>) {
-        self.state = State::Over;
+        self.visit.state = State::Over;
+        self.end_stay(hands);
+    }
+
+    fn end_stay(&mut self, hands: &mut Hands<'_>) {
         if let Some(session) = self.session.take() {
             hands.oracle.leaves(session);
         }
     }
 
     fn answered(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
-        let (head, rest) = match self.head.push(bytes) {
-            Ok(Some(found)) => found,
-            Ok(None) => return,
-            Err(what) => return hands.fault(&what),
+        let (head, rest) = match self.visit.answered(bytes, hands) {
+            Answer::Partly => return,
+            Answer::Refused => return self.over(hands),
+            Answer::Switched(head, rest) => (head, rest),
         };
-        if head.status != 101 {
-            if !hands.harsh {
-                hands.fault(&format!("its handshake was answered {}", head.status));
-            }
-            return self.over(hands);
-        }
-        if head.field("sec-websocket-accept").map(str::as_bytes) != Some(&accept_key(KEY)[..]) {
-            hands.fault("C1: the 101 has another key's accept");
-        }
-        if self.head.interim != usize::from(self.expects_continue) {
+        if self.visit.head.interim != usize::from(self.expects_continue) {
             hands.fault("B26: 100 comes before 101 if and only if it is asked for");
         }
         if let Err(what) = self.plan.offer.judge(head.field("sec-websocket-extensions")) {
             hands.fault(&what);
         }
-        if self.plan.offer.agreed.is_some() {
-            self.frames = ServerFrames::with_deflate();
+        if let Some(agreed) = self.plan.offer.agreed {
+            self.visit.agree(agreed);
         }
         if let Place::Topic(topic) = &self.plan.place {
             let now = hands.now();
-            self.session = Some(hands.oracle.joins(topic, now));
+            let session = hands.oracle.joins(topic, now);
+            hands.oracle.asked(session, self.asked_at);
+            self.session = Some(session);
         }
-        self.state = State::Talking;
+        self.visit.state = State::Talking;
         self.read_frames(&rest, hands);
         hands.act_in(Duration::ZERO);
     }
 
     fn read_frames(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
-        match &mut self.plan.tamper {
-            Some(tamper) => self.frames.push(&tamper.pass(bytes)),
-            None => self.frames.push(bytes),
-        }
-        loop {
-            let (opcode, payload) = match self.frames.next_frame() {
-                Ok(Some(frame)) if frame.compressed => {
-                    let window_bits = self.plan.offer.agreed.map_or(0, deflate::Agreed::window_bits);
-                    match self.unpacker.unpack(frame.payload, window_bits) {
-                        Ok(message) => (frame.opcode, message),
-                        Err(what) => return hands.fault(what),
-                    }
-                }
-                Ok(Some(frame)) if frame.fin => (frame.opcode, frame.payload.to_vec()),
-                Ok(Some(_)) => return hands.fault("a fragment, though messages are sent whole"),
-                Ok(None) => return,
-                Err(fault) => return hands.fault(fault.reason),
-            };
+        self.visit.take(bytes);
+        while let Some((opcode, payload)) = self.visit.next_frame(hands) {
             self.heard(opcode, &payload, hands);
         }
     }
 
     fn heard(&mut self, opcode: Opcode, payload: &[u8], hands: &mut Hands<'_>) {
-        if let State::Closed = self.state {
-            return hands.fault(&format!("D15: {opcode:?} after Close"));
-        }
         match opcode {
             Opcode::Text => self.message(Kind::Text, payload, hands),
             Opcode::Binary => self.message(Kind::Binary, payload, hands),
-            Opcode::Ping => {
-                let mut out = Vec::new();
-                encode_masked(Opcode::Pong, true, mask(hands.rng), payload, &mut out);
-                if let State::Talking = self.state {
-                    hands.say(&out);
-                }
-            }
+            Opcode::Ping => self.visit.answer_ping(payload, hands),
             Opcode::Pong => {
                 let number: u64 =
                     str::from_utf8(payload).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -321,7 +242,7 @@ impl Socket {
 
     fn closed(&mut self, payload: &[u8], hands: &mut Hands<'_>) {
         let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
-        match self.state {
+        match self.visit.state {
             State::Closing if code == Some(1000) => {
                 // It answers our Close, so it has read all that came before.
                 self.certain(hands);
@@ -336,22 +257,12 @@ impl Socket {
                 if !hands.harsh {
                     hands.fault(&format!("sent away with {code:?} {}", payload.escape_ascii()));
                 }
-                let mut out = Vec::new();
-                encode_masked(
-                    Opcode::Close,
-                    true,
-                    mask(hands.rng),
-                    &payload[..payload.len().min(2)],
-                    &mut out,
-                );
-                hands.say(&out);
+                close_with(&payload[..payload.len().min(2)], hands);
             }
-            State::Asking | State::HalfClosed | State::Closed | State::Over => {}
+            _ => {}
         }
-        if let Some(session) = self.session.take() {
-            hands.oracle.leaves(session);
-        }
-        self.state = State::Closed;
+        self.end_stay(hands);
+        self.visit.state = State::Closed;
     }
 
     /// All that was said must be ordered.
@@ -364,6 +275,7 @@ impl Socket {
 
 impl Client for Socket {
     fn begin(&mut self, hands: &mut Hands<'_>) {
+        self.asked_at = hands.now();
         let path = match &self.plan.place {
             Place::Topic(topic) => format!("/topics/{topic}"),
             Place::Echo => String::from("/echo"),
@@ -377,58 +289,35 @@ impl Client for Socket {
     }
 
     fn act(&mut self, hands: &mut Hands<'_>) {
-        if !matches!(self.state, State::Talking) {
+        if self.visit.state != State::Talking {
             return;
         }
-        if self.to_say > 0 {
+        let speaks = self.to_say > 0;
+        if speaks {
             self.speak(hands);
-            if self.to_say == 0 && self.plan.abrupt {
-                return self.leave(hands);
-            }
-            let pause = hands.rng.millis(self.plan.pause.0, self.plan.pause.1);
-            hands.act_in(pause);
-        } else if !self.leaving && self.plan.leave != Leave::Stays {
-            self.leaving = true;
-            let linger = hands.rng.millis(self.plan.linger.0, self.plan.linger.1);
-            hands.act_in(linger);
-        } else if self.leaving {
+        }
+        if self.visit.goes(speaks, self.to_say == 0, hands) {
             self.leave(hands);
         }
     }
 
     fn hear(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
-        match self.state {
+        match self.visit.state {
             State::Asking => self.answered(bytes, hands),
-            State::Talking | State::Closing | State::Closed => self.read_frames(bytes, hands),
             State::HalfClosed | State::Over => {}
+            _ => self.read_frames(bytes, hands),
         }
     }
 
     fn end(&mut self, end: End, hands: &mut Hands<'_>) {
-        let wrong = match (end, &self.state) {
-            _ if hands.is_broken() => None,
-            (_, State::Over | State::Closed) => None,
-            (End::Fin, State::HalfClosed) => {
-                if !hands.harsh {
-                    // It ends after all that came before our own FIN.
-                    self.certain(hands);
-                }
-                None
-            }
-            (End::Fin, State::Asking) if self.head.has_begun() => Some("a FIN inside an answer"),
-            (End::Fin, State::Talking | State::Closing) => Some("a FIN without Close"),
-            (End::Fin, State::Asking) | (End::Reset, _) if hands.harsh => None,
-            (End::Fin, State::Asking) => Some("a FIN for an answer"),
-            (End::Reset, _) => Some("a RST"),
-        };
-        if let Some(wrong) = wrong {
-            hands.fault(wrong);
+        if self.visit.ended(end, hands) && !hands.harsh {
+            self.certain(hands);
         }
         self.over(hands);
     }
 
     fn settle(&mut self, hands: &mut Hands<'_>) {
-        if let State::Talking = self.state {
+        if self.visit.state == State::Talking {
             self.certain(hands);
             if self.pongs < self.pings {
                 hands.fault("D12: its last ping was not answered");
@@ -444,20 +333,8 @@ impl Client for Socket {
     }
 
     fn is_owed(&self) -> Option<&'static str> {
-        match self.state {
-            State::Asking => Some("an answer to its handshake"),
-            State::Talking if self.plan.leave == Leave::Stays => None,
-            State::Talking => Some("a turn to leave"),
-            State::Closing => Some("an answer to its Close"),
-            State::HalfClosed => Some("an end after its FIN"),
-            State::Closed => Some("an end after Close"),
-            State::Over => None,
-        }
+        self.visit.is_owed()
     }
-}
-
-pub(super) fn mask(rng: &mut Rng) -> [u8; 4] {
-    (rng.draw() as u32).to_le_bytes()
 }
 
 /// A frame of a message; the first of a compressed one says so.

@@ -1,5 +1,6 @@
 //! A reader of an event stream (WHATWG HTML §9.2).
 
+use moongate_io::Time;
 use moongate_wire::Kind;
 
 use super::base64::unbase64;
@@ -28,6 +29,7 @@ pub struct Stream {
     plan: StreamPlan,
     state: State,
     head: HeadReader,
+    asked_at: Time,
     session: Option<SessionId>,
     /// The stay that it asks to go on with.
     returning: Option<SessionId>,
@@ -50,6 +52,7 @@ impl Stream {
             plan,
             state: State::Asking,
             head: HeadReader::default(),
+            asked_at: Time::ZERO,
             session: None,
             returning: None,
             line: Vec::new(),
@@ -65,11 +68,7 @@ impl Stream {
     }
 
     fn answered(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
-        let (head, rest) = match self.head.push(bytes) {
-            Ok(Some(found)) => found,
-            Ok(None) => return,
-            Err(what) => return hands.fault(&what),
-        };
+        let Some((head, rest)) = self.head.read(bytes, hands) else { return };
         let media_type = head.field("content-type").unwrap_or_default();
         if head.status != 200 || !media_type.starts_with("text/event-stream") {
             if !hands.harsh {
@@ -83,7 +82,11 @@ impl Stream {
                 hands.oracle.resumes(session);
                 session
             }
-            None => hands.oracle.joins(&self.plan.topic, now),
+            None => {
+                let session = hands.oracle.joins(&self.plan.topic, now);
+                hands.oracle.asked(session, self.asked_at);
+                session
+            }
         });
         self.state = State::Reading;
         if self.plan.stays > 0 {
@@ -181,6 +184,7 @@ fn gap(data: &[u8]) -> Option<((u64, u64, u64), Option<u64>)> {
 
 impl Client for Stream {
     fn begin(&mut self, hands: &mut Hands<'_>) {
+        self.asked_at = hands.now();
         let topic = &self.plan.topic;
         let mut request =
             format!("GET /topics/{topic} HTTP/1.1\r\nHost: gate.test\r\nAccept: text/event-stream\r\n");

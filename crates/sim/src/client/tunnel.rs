@@ -326,18 +326,13 @@ impl Client for Caller {
     fn hear(&mut self, bytes: &[u8], hands: &mut Hands<'_>) {
         let mut rest = bytes.to_vec();
         if self.status.is_none() {
-            match self.head.push(bytes) {
-                Ok(None) => return,
-                Err(what) => return hands.fault(&what),
-                Ok(Some((head, behind))) => {
-                    self.status = Some(head.status);
-                    // H1
-                    if head.status == 101 && !hands.oracle.has_switched(self.plan.number) {
-                        hands.fault("a 101 came before the upstream's own");
-                    }
-                    rest = behind;
-                }
+            let Some((head, behind)) = self.head.read(bytes, hands) else { return };
+            self.status = Some(head.status);
+            // H1
+            if head.status == 101 && !hands.oracle.has_switched(self.plan.number) {
+                hands.fault("a 101 came before the upstream's own");
             }
+            rest = behind;
         }
         if self.status == Some(101) {
             self.heard.take(&self.plan, false, &rest, hands);

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use moongate_io::Time;
-
-use super::{Keeps, Message, MessageId, Oracle, Place, Promise, Session};
+use super::{Message, MessageId, Oracle, Place, Promise, Session};
 
 impl Oracle {
     /// Judges: everything that is wrong, the first that was noticed first.
@@ -13,7 +11,7 @@ impl Oracle {
         self.judge_gaps(promise, &mut faults);
         if promise.unbroken {
             self.judge_silent(&mut faults);
-            self.judge_kept(&mut faults);
+            self.judge_kept(promise.settled, &mut faults);
         }
         if promise.settled {
             self.judge_missed(promise, &mut faults);
@@ -75,48 +73,6 @@ impl Oracle {
                 }
             }
         }
-    }
-
-    /// Who comes back is not without what was kept for it.
-    fn judge_kept(&self, faults: &mut Vec<String>) {
-        let Some(keeps) = self.keeps else { return };
-        for (index, session) in self.sessions.iter().enumerate() {
-            let silent = session.breaks.iter().filter_map(|(at, when)| {
-                let (before, behind) = (session.heard.get(at.checked_sub(1)?)?, session.heard.get(*at)?);
-                let (before, behind) = (self.messages[*before].place?, self.messages[*behind].place?);
-                let lacks = session.silent && before.0 == behind.0;
-                lacks.then_some(((before.0, before.1 + 1, behind.1 - 1), *when))
-            });
-            for ((epoch, from, to), at) in silent.chain(session.gaps.iter().copied()) {
-                let kept = self.kept(session, (epoch, from, to), keeps, at);
-                if let Some((offset, id)) = kept {
-                    faults.push(format!(
-                        "session {index} lacks offsets {from} to {to}, though {offset}, message {id}, was kept at {at:?}"
-                    ));
-                }
-            }
-        }
-    }
-
-    /// A message between those offsets that its topic must still have kept at that time, if nobody is left out of it.
-    fn kept(
-        &self,
-        session: &Session,
-        (epoch, from, to): (u64, u64, u64),
-        keeps: Keeps,
-        at: Time,
-    ) -> Option<(u64, MessageId)> {
-        let all = |from, to| {
-            let place = |offset| (session.topic.clone(), (epoch, offset));
-            (from <= to).then(|| self.places.range(place(from)..=place(to)))
-        };
-        let newest = all(from, u64::MAX)?.next_back().map(|((_, (_, offset)), _)| *offset)?;
-        let kept = |offset: u64, id: MessageId| {
-            let message = &self.messages[id];
-            newest - offset < keeps.messages && message.said_at + keeps.ttl > at && !session.may_lack(message)
-        };
-        let mut between = all(from, to)?.map(|((_, (_, offset)), id)| (*offset, *id));
-        between.find(|(offset, id)| kept(*offset, *id))
     }
 
     /// Whether a session lacks what is at `place` for having said it; with a place that nobody knows of, whether it may.

@@ -1,5 +1,14 @@
 use super::*;
 
+/// Only what a test says decides what is kept.
+const PLENTY: Keeps = Keeps {
+    messages: u64::MAX,
+    bytes: usize::MAX,
+    ttl: Duration::from_secs(1000),
+    replayed_bytes: usize::MAX,
+    message_bytes: 100,
+};
+
 const UNBROKEN: Promise = Promise { unbroken: true, settled: true };
 const LOSSY: Promise = Promise { unbroken: false, settled: true };
 
@@ -206,8 +215,8 @@ fn who_comes_back_to_another_epoch_knows_that_those_between_are_gone() {
 #[test]
 fn what_was_kept_is_not_missing() {
     let check = |keeps: u64, ttl: u64, silent: bool, right: bool| {
-        let ttl = std::time::Duration::from_nanos(ttl);
-        let mut oracle = Oracle::new(Some(Keeps { messages: keeps, ttl }));
+        let ttl = Duration::from_nanos(ttl);
+        let mut oracle = Oracle::new(Some(Keeps { messages: keeps, ttl, ..PLENTY }));
         // At 10, 20, 30 and 40.
         let said: Vec<_> =
             (1..5).map(|at| oracle.says("t", Kind::Text, b"", Time::from_nanos(10 * at)).1).collect();
@@ -271,4 +280,111 @@ fn who_is_told_what_is_dropped_lacks_nothing_else() {
     check(&[3], None, false, true, true);
     check(&[1, 2], None, false, true, false);
     check(&[1, 2], None, false, false, true);
+}
+
+#[test]
+fn how_much_is_kept_is_counted_in_bytes_too_and_only_up_to_what_is_said_later() {
+    let check = |keeps: Keeps, unplaced: u64, right: bool| {
+        let mut oracle = Oracle::new(Some(keeps));
+        let at = |at| Time::from_nanos(at);
+        // Of twelve bytes each, and some of which nobody knows the place.
+        let said: Vec<_> =
+            (1..5).map(|number| oracle.says("t", Kind::Text, b"0123456789", at(number)).0).collect();
+        for (offset, id) in (1..).zip(&said) {
+            oracle.placed(*id, (9, offset));
+        }
+        for _ in 0..unplaced {
+            oracle.says("t", Kind::Text, b"", at(5));
+        }
+        let session = oracle.joins("t", Time::ZERO);
+        oracle.begins(session, (9, 1));
+        oracle.misses(session, (9, 2, 3), None, at(6));
+        // Said when it had been answered.
+        let (late, _) = oracle.says("t", Kind::Text, &[b'a'; 100], at(7));
+        oracle.placed(late, (9, 5 + unplaced));
+        let faults = oracle.judge(Promise { unbroken: true, settled: false });
+        assert_eq!(faults.is_empty(), right, "{keeps:?} {unplaced}: {faults:?}");
+    };
+    check(Keeps { bytes: 23, ..PLENTY }, 0, true);
+    check(Keeps { bytes: 24, ..PLENTY }, 0, false);
+    check(Keeps { bytes: 123, ..PLENTY }, 1, true);
+    check(Keeps { bytes: 124, ..PLENTY }, 1, false);
+    check(Keeps { messages: 2, ..PLENTY }, 0, false);
+    check(Keeps { messages: 2, ..PLENTY }, 1, true);
+    let written = 12 * kept::WRITTEN_TIMES + kept::WRITTEN_AROUND;
+    check(Keeps { replayed_bytes: 2 * written - 1, ..PLENTY }, 0, true);
+    check(Keeps { replayed_bytes: 2 * written, ..PLENTY }, 0, false);
+}
+
+#[test]
+fn who_asks_for_all_that_is_kept_hears_all_of_it() {
+    let check = |silent: bool, first: Option<u64>, messages: u64, right: bool| {
+        let mut oracle = Oracle::new(Some(Keeps { messages, ..PLENTY }));
+        let said: Vec<_> = (0..3).map(|_| oracle.says("t", Kind::Text, b"", Time::ZERO)).collect();
+        for (offset, (id, _)) in (1..).zip(&said) {
+            oracle.placed(*id, (9, offset));
+        }
+        let now = Time::from_nanos(1);
+        let session = if silent {
+            oracle.joins_silently("t", 1, true, now)
+        } else {
+            let session = oracle.joins("t", now);
+            oracle.hears_all_kept(session, (9, 3), now);
+            session
+        };
+        for offset in first.into_iter().flat_map(|first| first..4) {
+            let payload = &said[offset as usize - 1].1;
+            oracle.hears(session, Shown::Told, Kind::Text, payload, Some((9, offset)));
+        }
+        let faults = oracle.judge(UNBROKEN);
+        assert_eq!(faults.is_empty(), right, "{silent} {first:?} {messages}: {faults:?}");
+    };
+    for silent in [false, true] {
+        check(silent, Some(1), 3, true);
+        check(silent, Some(2), 3, false);
+        check(silent, Some(2), 2, true);
+    }
+    check(false, None, 3, false);
+    check(false, None, 0, true);
+}
+
+#[test]
+fn who_begins_now_hears_nothing_that_was_known_long_before() {
+    let check = |known_at: u64, asked_at: u64, right: bool| {
+        let mut oracle = Oracle::default();
+        let (id, payload) = oracle.says("t", Kind::Text, b"", Time::ZERO);
+        oracle.it_is(Time::ZERO + Duration::from_millis(known_at));
+        oracle.placed(id, (9, 1));
+        let asked_at = Time::ZERO + Duration::from_millis(asked_at);
+        oracle.it_is(asked_at);
+        let session = oracle.joins("t", asked_at);
+        oracle.asked(session, asked_at);
+        oracle.hears(session, Shown::Frames, Kind::Text, &payload, None);
+        let faults = oracle.judge(UNBROKEN);
+        assert_eq!(faults.is_empty(), right, "{known_at} {asked_at:?}: {faults:?}");
+    };
+    check(0, 1000, true);
+    check(0, 1001, false);
+    check(1001, 0, true);
+}
+
+#[test]
+fn of_a_topic_that_was_forgotten_who_comes_back_silently_hears_all_that_is_kept() {
+    let check = |messages: u64, right: bool| {
+        let mut oracle = Oracle::new(Some(Keeps { messages, ..PLENTY }));
+        let said: Vec<_> = (0..3).map(|_| oracle.says("t", Kind::Text, b"", Time::ZERO)).collect();
+        let places = [(8, 1), (9, 1), (9, 2)];
+        for ((id, _), place) in said.iter().zip(places) {
+            oracle.placed(*id, place);
+        }
+        let session = oracle.joins_silently("t", 1, false, Time::ZERO);
+        oracle.hears(session, Shown::Told, Kind::Text, &said[0].1, Some(places[0]));
+        oracle.leaves(session);
+        oracle.resumes_silently(session, 2, Time::from_nanos(1));
+        oracle.hears(session, Shown::Told, Kind::Text, &said[2].1, Some(places[2]));
+        let faults = oracle.judge(Promise { unbroken: true, settled: false });
+        assert_eq!(faults.is_empty(), right, "{messages}: {faults:?}");
+    };
+    check(1, true);
+    check(2, false);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use moongate_io::Time;
 use moongate_wire::Kind;
 
 use super::tongue::{Exclusion, Refusal, Said, Tongue, Which};
@@ -53,6 +54,7 @@ enum What {
         since: Since,
         /// Whether it hears as many as it may.
         full: bool,
+        at: Time,
     },
     /// To hear what it hears already, or has asked for.
     Again,
@@ -171,7 +173,7 @@ impl Book {
             None => Since::Now,
         };
         topic.wanted = !full;
-        topic.asked.push_back(Asked { request, what: What::Subscribe { since, full } });
+        topic.asked.push_back(Asked { request, what: What::Subscribe { since, full, at: hands.net.now } });
         since.text()
     }
 
@@ -240,11 +242,11 @@ impl Book {
         if !topic.is(which) {
             return Err(format!("subscribed to {which:?}, not to {}", topic.name));
         }
-        let (since, full) = match topic.asked.pop_front().map(|asked| asked.what) {
-            Some(What::Subscribe { since, full }) => (since, full),
+        let (since, full, asked_at) = match topic.asked.pop_front().map(|asked| asked.what) {
+            Some(What::Subscribe { since, full, at }) => (since, full, Some(at)),
             Some(What::Again) if silent && topic.hearing.is_some() => return Ok(()),
             // What it asked for before was refused.
-            Some(What::Again) if hands.harsh => (Since::Now, false),
+            Some(What::Again) if hands.harsh => (Since::Now, false, None),
             _ => return Err(format!("subscribed by request {request:?}, which cannot be")),
         };
         if full && !hands.harsh {
@@ -279,7 +281,13 @@ impl Book {
         if let (Since::Now, Some(place)) = (since, place) {
             hands.oracle.begins(session, place);
         }
+        if let (Since::Now, Some(at)) = (since, asked_at) {
+            hands.oracle.asked(session, at);
+        }
         let until = place.filter(|_| matches!(since, Since::AllKept));
+        if let Some(until) = until {
+            hands.oracle.hears_all_kept(session, until, now);
+        }
         let hearing = Hearing { session, owes_gap: recovered == Some(false), until };
         if topic.hearing.replace(hearing).is_some() {
             return Err(format!("subscribed to {} twice", topic.name));
@@ -373,7 +381,7 @@ impl Book {
             return if hands.harsh && request.is_none() { Ok(()) } else { wrong() };
         };
         let (since, full) = match topic.asked.pop_front().map(|asked| asked.what) {
-            Some(What::Subscribe { since, full }) => (since, full),
+            Some(What::Subscribe { since, full, .. }) => (since, full),
             // What it asked for before was refused.
             Some(What::Again) if hands.harsh => (Since::Now, false),
             Some(What::Unsubscribe) if *why == Refusal::NotSubscribed => {
