@@ -15,7 +15,9 @@ export class Fake {
   requests = [];            // what was asked in moongate.v1, in order
   paths = [];               // what was asked in HTTP
   upgrades = true;          // whether upgrades get through
-  refuses = null;           // { status, problem } for every HTTP request
+  refuses = null;           // { status, retryAfter, …problem } for every HTTP request
+  held = null;              // a promise that every POST, or with `holdsAll` every request, waits for
+  holdsAll = false;
   answers = (request) => request;   // changes a request before it is taken; null: it is lost
 
   static async start() {
@@ -122,7 +124,11 @@ export class Fake {
   async #http(request, response) {
     const url = new URL(request.url, this.url);
     this.paths.push(`${request.method} ${request.url}`);
-    const problem = ({ status, ...body }) => response.writeHead(status, { 'Content-Type': 'application/problem+json' }).end(JSON.stringify({ status, ...body }));
+    if (this.holdsAll || request.method === 'POST') await this.held;
+    const problem = ({ status, retryAfter, ...body }) => {
+      const fields = { 'Content-Type': 'application/problem+json', ...(retryAfter && { 'Retry-After': retryAfter }) };
+      response.writeHead(status, fields).end(JSON.stringify({ status, ...body }));
+    };
     if (this.refuses) return problem(this.refuses);
     if (!url.pathname.startsWith('/topics/')) return problem({ status: 426, type: 'urn:moongate:problem:upgrade_required', title: 'Upgrade required' });
     const name = url.pathname.slice('/topics/'.length).split('/').map(decodeURIComponent).join('/');
