@@ -3,11 +3,16 @@
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 
-// The package ws is where the project's tests keep it, or wherever Node finds it.
-const roots = [process.env.MOONGATE_NPM ?? new URL('../../../target/test-env/npm/x', import.meta.url), import.meta.url];
-const { WebSocketServer } = roots.map((root) => {
-  try { return createRequire(root)('ws'); } catch { return null; }
-}).find(Boolean);
+/** Requires packages from where the project's tests keep them, or from wherever Node finds them. */
+export function need(name, how = (require) => require(name)) {
+  const roots = [process.env.MOONGATE_NPM ?? new URL('../../../target/test-env/npm/x', import.meta.url), import.meta.url];
+  for (const root of roots) {
+    try { return how(createRequire(root)); } catch { /* Then the next. */ }
+  }
+  throw new Error(`The package ${name} is missing: npm install, or tests/install.sh in the project.`);
+}
+
+const { WebSocketServer } = need('ws');
 
 export class Fake {
   topics = new Map();
