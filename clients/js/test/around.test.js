@@ -1,6 +1,7 @@
 // What happens around the client: to the page it is in, to the program, to the network, to a gateway with too much to do.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 
@@ -286,4 +287,32 @@ test('it works in a worker', async () => {
   const ended = new Promise((resolve, reject) => worker.on('exit', resolve).on('error', reject));
   assert.equal(await ended, 0);
   assert.deepEqual(heard, ['from a worker']);
+});
+
+test('what README.md shows works as it stands there', async () => {
+  const text = readFileSync(new URL('../README.md', import.meta.url), 'utf8');
+  const blocks = [...text.matchAll(/^```js\n(.*?)^```/gms)].map(([, block]) => block.replace(/^import .*$/m, ''));
+  const AsyncFunction = (async () => {}).constructor;
+  const said = [];
+  const names = {
+    connect: () => open(),
+    console: { log: (...words) => said.push(words), warn: (...words) => said.push(words) },
+    show: (...words) => said.push(words),
+  };
+  const run = (block) => new AsyncFunction(...Object.keys(names), block)(...Object.values(names));
+  const [begin, hear, state] = blocks;
+  assert.equal(blocks.length, 3);
+
+  names.gate = await run(`${begin}; return gate;`);
+  fake.say('news', 'and down');
+  await until('the second message', () => said.length === 2);
+  assert.deepEqual(said.splice(0), [[1, 'the moon is up'], [2, 'and down']]);
+  const loop = run(hear);
+  await until('the subscription', () => fake.topic('sky/moon').listeners.size === 1);
+  for (const degrees of [80, 95, 100]) fake.say('sky/moon', { json: { degrees } });
+  await loop;
+  await run(state);
+  fake.cut(1013, 'too slow');
+  await until('both states', () => said.some(([name]) => name === 'open'));
+  assert.deepEqual(said[0], ['resuming', 'too slow']);
 });
