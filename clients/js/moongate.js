@@ -683,7 +683,8 @@ async function problemOf(answer) {
     const [, label] = /^urn:moongate:problem:(\w+)$/.exec(type) ?? [];
     return { code: label ? codeOf(label) : null, reason: [`${answer.status} ${title}`, detail].filter(Boolean).join(': '), hint };
   } catch {
-    return { code: null, reason: `${answer.status} ${answer.statusText}`.trim(), hint: '' };
+    const reason = answer.status ? `${answer.status} ${answer.statusText}`.trim() : 'Pages of another origin may not read the answer.';
+    return { code: null, reason, hint: '' };
   }
 }
 

@@ -277,5 +277,5 @@ def test_a_reader_that_was_too_slow_is_told_what_it_missed(start, way):
 def test_the_client_alone():
     """Its own tests, against a small gateway of their own."""
     tests = sorted(str(path) for path in (CLIENT / "test").glob("*.test.js"))
-    done = subprocess.run([str(NODE), "--test", *tests], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(NODE), "--test", *tests], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout

@@ -56,7 +56,7 @@ test('a page that is hidden is no reason to try', () => inPage((fire) => withRan
 })));
 
 test('what is open when the network changed must prove it', () => inPage(async (fire) => {
-  const client = open({ pingInterval: HOUR, pongTimeout: 30 });
+  const client = open({ pingInterval: HOUR, pongTimeout: 2000 });
   await isOpen(client);
   fire('online');
   await until('the ping', () => fake.requests.some(({ type }) => type === 'ping'));
@@ -222,6 +222,27 @@ test('a POST that is never answered has an unknown outcome', async () => {
   const client = open({ transport: 'events', streamSilence: 50 });
   fake.held = new Promise(() => {});
   await assert.rejects(client.publish('news', 'x'), { code: 'unknown-outcome' });
+});
+
+test('a page whose origin is not welcome is told what browsers hide', async () => {
+  fake.upgrades = false;
+  globalThis.location = new URL('https://page.example/');
+  try {
+    // What a page of another origin gets: an answer that it may not read, or none.
+    const fetch = async (_, { mode }) => {
+      if (mode === 'no-cors') return Response.error();
+      throw new TypeError('Failed to fetch');
+    };
+    const client = open({ fetch });
+    const { ready } = client.subscribe('news');
+    const told = (words) => until(words, () => client.states.some(({ reason }) => reason.includes(words)));
+    await told('Pages of another origin may not read the answer.');
+    await told('Failed to fetch (or MOONGATE_ORIGINS does not name https://page.example)');
+    client.close();
+    await assert.rejects(ready, { code: 'closed' });
+  } finally {
+    delete globalThis.location;
+  }
 });
 
 test('where no gateway can be, it says so', () => {

@@ -16,7 +16,7 @@ afterEach(async () => {
   await fake.stop();
 });
 
-const quick = { backoff: { base: 2, cap: 20 }, openTimeout: 2000 };
+const quick = { backoff: { base: 2, cap: 20 }, openTimeout: 30_000 };
 
 /** Ends a client with the test. */
 export function keep(client) {

@@ -365,7 +365,7 @@ test('one of several streams is opened anew without the others', async () => {
 });
 
 test('a silent connection is tried with a ping and then given up', async () => {
-  const client = open({ pingInterval: 30, pongTimeout: 60 });
+  const client = open({ pingInterval: 30, pongTimeout: 2000 });
   await until('some pings', () => fake.requests.filter(({ type }) => type === 'ping').length >= 3);
   assert.equal(client.states.filter(({ state }) => state === 'open').length, 1);
   fake.answers = () => null;
