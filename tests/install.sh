@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the end-to-end tests and the instruction check need: Debian packages that are missing, and in
-# target/test-env a Python environment, a Node with the packages ws, socket.io and autobahn, and nginx and HAProxy where the
+# target/test-env a Python environment, a Node with the packages ws, socket.io, autobahn and typescript, and nginx and HAProxy where the
 # machine has none. Does nothing, quickly, when everything is there already; brings up to date what is there, so that a test
 # run in progress keeps its footing.
 set -euo pipefail
@@ -77,5 +77,5 @@ ln -sfn "$wheel/bin/node" "$environment/bin/node"
 "$environment/bin/node" -e 'process.exit(typeof WebSocket === "function" ? 0 : 1)'
 "$environment/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" install --prefix "$environment/npm" \
     --silent --no-save --no-package-lock --no-audit --no-fund --ignore-scripts \
-    ws@8.23.0 socket.io@4.8.1 socket.io-client@4.8.1 autobahn@26.3.1
+    ws@8.23.0 socket.io@4.8.1 socket.io-client@4.8.1 autobahn@26.3.1 typescript@7.0.2
 echo "$wanted" >"$stamp"

@@ -48,7 +48,7 @@ export interface Subscribed {
 export interface SubscribeOptions {
   /** Begin after this place, or with all that is kept ('0'). Left out: with what is said from now on. */
   since?: Place | '0' | 0 | null;
-  /** Gets every message. Left out: they wait for the iterator. */
+  /** Gets every message, one after the other. Left out: they wait for the iterator. */
   onmessage?: (message: Message) => void;
   /** Told of what is missing, before the message that follows. */
   ongap?: (gap: Gap) => void;
@@ -102,7 +102,7 @@ export interface Options {
   pingInterval?: number;
   /** How long the answer to that may take: 10000. */
   pongTimeout?: number;
-  /** After how long a silence an event stream is opened anew: 90000. */
+  /** After how long a silence an event stream is opened anew, and a POST without answer has an unknown outcome: 90000. */
   streamSilence?: number;
   /** For how long no upgrade is tried once one did not get through: 60000. */
   upgradeRetry?: number;
@@ -151,7 +151,7 @@ export function connect(url?: string | URL, options?: Options): Client;
 /** Why something did not work. */
 export class MoongateError extends Error {
   constructor(code: string, reason: string, hint?: string);
-  /** One of the protocol's codes, or one of 'closed', 'closed-by-gateway', 'refused' (by something on the way to the gateway),
+  /** One of the protocol's codes, or one of 'url', 'closed', 'closed-by-gateway', 'refused' (by something on the way to the gateway),
    *  'unknown-outcome', 'waiting-full' and 'buffer-full'. */
   readonly code: string;
   readonly hint: string;

@@ -10,6 +10,8 @@
  * with POST where upgrades do not get through. Types are in moongate.d.ts, words in README.md.
  */
 
+/** @import * as Types from './moongate.js' */
+
 export const PROTOCOL = 'moongate.v1';
 
 const DEFAULTS = {
@@ -30,6 +32,8 @@ const FINAL = new Set([1002, 1003, 1007, 1008, 1010]);
 /** How many upgrades must fail in a row, while HTTP gets through, until event streams are tried: one may have met a gateway
  *  that was just full or restarting. Where an upgrade has worked before, a bad network is the likelier reason. */
 const UPGRADES_LOST_MAX = { never: 2, before: 5 };
+/** After these, a page's network may be another: back from sleep, from a tunnel, from the browser's cache of pages. */
+const TURNS = ['online', 'visibilitychange', 'pageshow', 'pagehide'];
 /** The longest wait that setTimeout can count. */
 const WAIT_MAX = 2 ** 31 - 1;
 
@@ -44,7 +48,8 @@ export class MoongateError extends Error {
   }
 }
 
-/** Connects to the gateway at `url`; without one, to where the page came from. */
+/** Connects to the gateway at `url`; without one, to where the page came from.
+ *  @type {typeof Types.connect} */
 export function connect(url, options) {
   return new Client(url, options);
 }
@@ -59,7 +64,7 @@ export function checkTopic(name) {
 
 function faultOf(name) {
   if (typeof name !== 'string') return 'A topic is a string.';
-  try { encodeURIComponent(name); } catch { return 'A topic is Unicode text; this one holds half a character.'; }
+  if (!name.isWellFormed()) return 'A topic is Unicode text; this one holds half a character.';
   const bytes = new TextEncoder().encode(name).length;
   if (bytes < 1 || bytes > 255) return `A topic is 1 to 255 bytes long; this one is ${bytes}.`;
   if (/[\0-\x1f\x7f-\x9f]/.test(name)) return 'A topic holds no control characters.';
@@ -85,9 +90,8 @@ class Message {
     this.topic = frame.topic;
     this.epoch = frame.epoch;
     this.offset = frame.offset;
-    if ('json' in frame) [this.kind, this.data] = ['json', frame.json];
-    else if ('base64' in frame) [this.kind, this.data] = ['binary', toBytes(frame.base64)];
-    else [this.kind, this.data] = ['text', frame.text];
+    this.kind = 'json' in frame ? 'json' : 'base64' in frame ? 'binary' : 'text';
+    this.data = { text: () => frame.text, json: () => frame.json, binary: () => toBytes(frame.base64) }[this.kind]();
     /** What is missing just before this message, or null. */
     this.gap = null;
   }
@@ -112,10 +116,16 @@ function toBase64(bytes) {
 /** The member of a publish that carries `data`. */
 function payloadOf(data, as) {
   if (as === 'json') return { json: snapshot(data) };
-  if (typeof data === 'string') return { text: data };
+  if (typeof data === 'string') return { text: wellFormed(data) };
   if (data instanceof ArrayBuffer) return { base64: toBase64(new Uint8Array(data)) };
   if (ArrayBuffer.isView(data)) return { base64: toBase64(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)) };
   return { json: snapshot(data) };
+}
+
+/** Half a character is nothing that UTF-8 could carry: it would be heard as another one. */
+function wellFormed(text) {
+  if (text.isWellFormed()) return text;
+  throw new MoongateError('payload', 'A text is Unicode; this one holds half a character.', 'Cut text between characters, or say bytes.');
 }
 
 /** The JSON value as it is now: what is said may have to wait, and must not change meanwhile. */
@@ -130,6 +140,19 @@ function placeOf(text) {
   return epoch ? { epoch, offset: Number(offset) } : null;
 }
 
+/** Waits, but no longer than until `signal` says so. @returns {Promise<void>} */
+function pause(millis, signal) {
+  return new Promise((wake) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      wake();
+    };
+    const timer = setTimeout(end, millis);
+    signal.addEventListener('abort', end);
+  });
+}
+
 /** Calls what the caller gave us; what it throws is its own and must not stop the connection. */
 function call(handler, argument) {
   try {
@@ -142,7 +165,8 @@ function call(handler, argument) {
 
 // ---- A subscription ----
 
-/** One topic that is heard, across all connections until `unsubscribe`. Made by `client.subscribe`. */
+/** One topic that is heard, across all connections until `unsubscribe`. Made by `client.subscribe`.
+ *  @implements {Types.Subscription} */
 class Subscription {
   #client;
   #handlers;
@@ -150,10 +174,11 @@ class Subscription {
   #all;               // whether all that is kept was asked for, and none of it has come yet
   #gap = null;        // told, and not yet attached to a message
   #buffer = [];       // for the iterator, where there is no onmessage
-  #reader = null;     // of the iterator, while it waits
+  #readers = [];      // iterators that wait
   #settle;
   #end = null;        // { error } once it is over
 
+  /** @param {Client} client @param {string} topic @param {Types.SubscribeOptions} options */
   constructor(client, topic, { since, onmessage, ongap, onsubscribed, onerror }) {
     this.#client = client;
     this.topic = topic;
@@ -183,7 +208,7 @@ class Subscription {
         if (this.#buffer.length) yield this.#buffer.shift();
         else if (this.#end?.error) throw this.#end.error;
         else if (this.#end) return;
-        else await new Promise((wake) => { this.#reader = wake; });
+        else await new Promise((wake) => { this.#readers.push(wake); });
       }
     } finally {
       this.unsubscribe();
@@ -258,14 +283,14 @@ class Subscription {
   }
 
   #wake() {
-    this.#reader?.();
-    this.#reader = null;
+    for (const wake of this.#readers.splice(0)) wake();
   }
 }
 
 // ---- The client ----
 
-/** A connection that comes back. Made by `connect`. */
+/** A connection that comes back. Made by `connect`.
+ *  @implements {Types.Client} */
 class Client extends EventTarget {
   #base;
   #subscriptions = new Map();
@@ -273,7 +298,7 @@ class Client extends EventTarget {
   #asked = new Map();       // requests without answer, by id
   #inFlight = 0;            // publishes among them
   #number = 0;
-  #state = 'connecting';
+  #state = /** @type {Types.State} */ ('connecting');
   #link = null;
   #attempt = 0;
   #lost = {};               // code and reason of the last connection's end
@@ -282,17 +307,21 @@ class Client extends EventTarget {
   #upgraded = false;        // an upgrade has worked
   #upgradesLost = 0;        // in a row, while HTTP got through
   #fellBack = null;         // when, if on event streams for want of upgrades
-  #online = () => { if (this.#timer) this.#connect(); };
+  #lines = new Map();       // by topic: the last POST, so that they keep their order
+  #ended = new AbortController();
+  #turns = (event) => this.#turn(event);
 
+  /** @param {string | URL} [url] @param {Types.Options} [options] */
   constructor(url = globalThis.location?.origin, options = {}) {
     super();
+    if (!url) throw new MoongateError('url', 'No page says where the gateway is.', 'Name it, as in connect("https://gate.example").');
     this._options = { ...DEFAULTS, ...options, backoff: { ...DEFAULTS.backoff, ...options.backoff } };
     this.#base = new URL(url, globalThis.location?.href);
     this.#base.protocol = this.#base.protocol.replace(/^ws/, 'http');
+    if (!/^https?:$/.test(this.#base.protocol)) throw new MoongateError('url', 'A gateway is at https, http, wss or ws.');
     this.#base.search = this.#base.hash = '';
     this.#base.pathname = this.#base.pathname.replace(/\/+$/, '');
-    if (this._options.onstate) this.addEventListener('state', (event) => this._options.onstate(event.detail));
-    globalThis.addEventListener?.('online', this.#online);
+    for (const turn of TURNS) globalThis.addEventListener?.(turn, this.#turns);
     // So that whoever made it can listen to its first state.
     queueMicrotask(() => { if (this.#state !== 'closed') this.#connect(); });
   }
@@ -303,7 +332,7 @@ class Client extends EventTarget {
   /** 'websocket' or 'events' while there is a connection, else null. */
   get transport() { return this.#state === 'open' ? this.#link.transport : null; }
 
-  /** Hears a topic until `unsubscribe`. */
+  /** Hears a topic until `unsubscribe`. @param {string} topic @param {Types.SubscribeOptions} [options] */
   subscribe(topic, options = {}) {
     checkTopic(topic);
     if (this.#state === 'closed') throw closed();
@@ -315,7 +344,8 @@ class Client extends EventTarget {
     return subscription;
   }
 
-  /** Says `data` and resolves to its place. What was sent and not answered when the connection broke is not sent again. */
+  /** Says `data` and resolves to its place. What was sent and not answered when the connection broke is not sent again.
+   *  @param {string} topic @param {any} data @param {Types.PublishOptions} [options] @returns {Promise<Types.Published>} */
   async publish(topic, data, { as, signal } = {}) {
     checkTopic(topic);
     signal?.throwIfAborted();
@@ -363,6 +393,8 @@ class Client extends EventTarget {
     const onEvents = transport === 'events' || fallsBack || isRecent;
     const Link = onEvents ? EventsLink : SocketLink;
     const on = {
+      lines: this.#lines,
+      ended: this.#ended.signal,
       up: () => { if (this.#link === link) this.#up(); },
       // The answer to a POST is one, also when the streams beside it have ended.
       said: (frame) => { if (this.#link === link || this.#asked.get(frame.id)?.link === link) this.#hear(frame); },
@@ -380,20 +412,35 @@ class Client extends EventTarget {
     if (this.#attempt) this.#tell(this.#state, { ...this.#lost, attempt: this.#attempt, transport: link.transport });
   }
 
+  /** What befell the page or its network: whoever waits tries at once, and what is open must prove it. */
+  #turn({ type, persisted }) {
+    if (type === 'visibilitychange' && globalThis.document?.hidden) return;
+    if (type === 'pagehide') {
+      // A page that is kept for the way back must not hold a connection, and could not answer on it.
+      if (persisted && this.#link) {
+        this.#link.close();
+        this.#down({ opened: true, code: null, reason: 'the page was left' });
+      }
+    } else if (this.#timer) this.#connect();
+    else this.#link?.prove();
+  }
+
   #up() {
     const link = this.#link;
     if (link.transport === 'websocket') [this.#upgraded, this.#upgradesLost, this.#fellBack] = [true, 0, null];
     this.#stable = setTimeout(() => { this.#attempt = 0; }, this._options.backoff.stable);
     const reason = this.#fellBack === null ? '' : 'Upgrades to WebSocket do not get through; event streams and POST do.';
+    const waiting = [...this.#subscriptions.values()];
     this.#tell('open', { transport: link.transport, reason });
-    for (const subscription of [...this.#subscriptions.values()]) {
-      if (!subscription.live && !this.#isAsked(subscription)) this.#ask(subscription);
+    // Whoever was told may have done anything.
+    for (const subscription of waiting) {
+      if (this.#link === link && this.#subscriptions.get(subscription.topic) === subscription) this.#ask(subscription);
     }
     this.#flush();
   }
 
   /** `opened`: it was up before. `unread`: HTTP answers, but the upgrade did not get through. */
-  #down({ opened, code, reason, unread, retryAfter = 0 }) {
+  #down({ opened, code, reason, unread = false, retryAfter = 0 }) {
     const { transport, backoff } = this._options;
     this.#forget(reason);
     if (opened && FINAL.has(code)) {
@@ -405,9 +452,9 @@ class Client extends EventTarget {
       this.#fellBack = Date.now();
       return this.#connect(true);
     }
-    // Full jitter: whoever was cut off together does not come back together.
+    // Full jitter, also after what the gateway asks for: whoever was cut off together does not come back together.
     const wait = Math.random() * Math.min(backoff.cap, backoff.base * 2 ** Math.min(this.#attempt, 30));
-    const retryIn = Math.min(Math.max(wait, retryAfter), WAIT_MAX);
+    const retryIn = Math.min(wait + retryAfter, WAIT_MAX);
     this.#attempt += 1;
     this.#timer = setTimeout(() => this.#connect(), retryIn);
     const state = this.#state === 'connecting' ? 'connecting' : 'resuming';
@@ -432,9 +479,10 @@ class Client extends EventTarget {
     clearTimeout(this.#timer);
     this.#timer = null;
     this.#link?.close();
+    this.#ended.abort();
     this.#state = 'closed';
     this.#forget(reason || 'the client was closed');
-    globalThis.removeEventListener?.('online', this.#online);
+    for (const turn of TURNS) globalThis.removeEventListener?.(turn, this.#turns);
     for (const publish of this.#waiting.splice(0)) publish.reject(error ?? closed());
     const subscriptions = [...this.#subscriptions.values()];
     this.#subscriptions.clear();
@@ -444,7 +492,9 @@ class Client extends EventTarget {
 
   #tell(state, detail) {
     this.#state = state;
-    this.dispatchEvent(new CustomEvent('state', { detail: { state, code: null, reason: '', attempt: 0, retryIn: 0, ...detail } }));
+    const whole = { state, code: null, reason: '', attempt: 0, retryIn: 0, ...detail };
+    call(this._options.onstate, whole);
+    this.dispatchEvent(new CustomEvent('state', { detail: whole }));
   }
 
   // -- Speaking --
@@ -457,10 +507,6 @@ class Client extends EventTarget {
 
   #ask(subscription) {
     this.#send({ type: 'subscribe', topic: subscription.topic, since: subscription._since() }, { subscription });
-  }
-
-  #isAsked(subscription) {
-    return [...this.#asked.values()].some((asked) => asked.subscription === subscription);
   }
 
   #flush() {
@@ -509,10 +555,9 @@ class Client extends EventTarget {
       return;
     }
     const link = this.#link;
-    setTimeout(() => {
-      const isWanted = this.#subscriptions.get(subscription.topic) === subscription;
-      if (this.#link === link && isWanted && !subscription.live && !this.#isAsked(subscription)) this.#ask(subscription);
-    }, Math.random() * 2 * this._options.backoff.base);
+    pause(Math.random() * 2 * this._options.backoff.base, this.#ended.signal).then(() => {
+      if (this.#link === link && this.#subscriptions.get(subscription.topic) === subscription) this.#ask(subscription);
+    });
   }
 }
 
@@ -557,7 +602,7 @@ class SocketLink {
     socket.onmessage = ({ data }) => {
       this.#heard = true;
       let frame;
-      try { frame = JSON.parse(data); } catch { return this.#end(1007, 'the gateway sent what is no JSON'); }
+      try { frame = Object(JSON.parse(data)); } catch { return this.#end(1007, 'the gateway sent what is no JSON'); }
       on.said(frame);
     };
     socket.onclose = ({ code, reason }) => this.#end(code, reason);
@@ -569,18 +614,25 @@ class SocketLink {
 
   close() { this.#cut(1000); }
 
-  /** Breaks silence with a ping; if even that is not answered, the connection is dead. */
+  /** Breaks silence with a ping. */
   #watch() {
-    const { pingInterval, pongTimeout } = this.#options;
     this.#heard = false;
     this.#timer = setTimeout(() => {
-      if (this.#heard) return this.#watch();
-      this.send({ type: 'ping' });
-      this.#timer = setTimeout(() => {
-        if (this.#heard) this.#watch();
-        else this.#end(1006, 'the gateway did not answer a ping');
-      }, pongTimeout);
-    }, pingInterval);
+      if (this.#heard) this.#watch();
+      else this.prove();
+    }, this.#options.pingInterval);
+  }
+
+  /** If even a ping is not answered, the connection is dead. */
+  prove() {
+    if (!this.#opened) return;
+    clearTimeout(this.#timer);
+    this.#heard = false;
+    this.send({ type: 'ping' });
+    this.#timer = setTimeout(() => {
+      if (this.#heard) this.#watch();
+      else this.#end(1006, 'the gateway did not answer a ping');
+    }, this.#options.pongTimeout);
   }
 
   /** A dead connection would take minutes to close in order, so nobody waits for that. */
@@ -599,28 +651,29 @@ class SocketLink {
   async #end(code, reason) {
     if (!this.#cut()) return;
     if (this.#opened) return this.#on.down({ opened: true, code, reason });
-    const seen = await ask(this.#base, this.#options);
+    const seen = await ask(this.#base, this.#options, this.#on.ended);
     this.#on.down({ opened: false, code, ...seen, reason: reason || seen.reason });
   }
 }
 
 /** Asks in plain HTTP whether anyone is there, and why an upgrade was refused, which browsers do not tell. */
-async function ask(base, options, wanted = 'GET') {
+async function ask(base, options, ended, wanted = 'GET') {
   const fetch = options.fetch ?? globalThis.fetch;
   // Other origins may not read the answer, but learn that there is one.
-  const isOther = globalThis.location && globalThis.location.origin !== base.origin;
-  const [mode, method] = isOther ? ['no-cors', 'GET'] : ['cors', wanted];
+  const [mode, method] = isOther(base) ? ['no-cors', 'GET'] : ['cors', wanted];
+  const signal = AbortSignal.any([ended, AbortSignal.timeout(options.openTimeout)]);
   try {
-    const answer = await fetch(at(base, '/connect'), { method, mode, cache: 'no-store', signal: AbortSignal.timeout(options.openTimeout) });
+    const answer = await fetch(at(base, '/connect'), { method, mode, cache: 'no-store', signal });
     const { reason, hint } = await problemOf(answer);
     const retryAfter = Number(answer.headers.get('Retry-After') ?? 0) * 1000 || 0;
-    // 502 to 504 are nobody's, or a gateway that takes no one now: neither says that upgrades are lost.
-    return { unread: answer.status < 500 || answer.status === 501, retryAfter, reason: [reason, hint].filter(Boolean).join(' ') };
+    // From nobody, or from a gateway that takes no one now: that does not say that upgrades are lost.
+    return { unread: ![408, 429, 500, 502, 503, 504].includes(answer.status), retryAfter, reason: [reason, hint].filter(Boolean).join(' ') };
   } catch {
     return { unread: false, reason: `Nothing answers at ${base.host}.` };
   }
 }
 
+const isOther = (base) => globalThis.location !== undefined && globalThis.location.origin !== base.origin;
 const at = (base, path) => base.href.replace(/\/$/, '') + path;
 
 /** The code and the sentence of an RFC 9457 problem, or what there is instead. No code: it is not the gateway's. */
@@ -630,7 +683,8 @@ async function problemOf(answer) {
     const [, label] = /^urn:moongate:problem:(\w+)$/.exec(type) ?? [];
     return { code: label ? codeOf(label) : null, reason: [`${answer.status} ${title}`, detail].filter(Boolean).join(': '), hint };
   } catch {
-    return { code: null, reason: `${answer.status} ${answer.statusText}`.trim(), hint: '' };
+    const reason = answer.status ? `${answer.status} ${answer.statusText}`.trim() : 'Pages of another origin may not read the answer.';
+    return { code: null, reason, hint: '' };
   }
 }
 
@@ -656,7 +710,6 @@ class EventsLink {
   #options;
   #on;
   #streams = new Map();     // by topic: { stop, isUp }
-  #lines = new Map();       // by topic: the last of its publishes, so that they keep their order
   #done = false;
   #fetch;
 
@@ -664,26 +717,31 @@ class EventsLink {
     [this.#base, this.#options, this.#on] = [base, options, on];
     this.#fetch = (...all) => (options.fetch ?? globalThis.fetch)(...all);
     // Where that can be asked, it is the question that no console shows as a failure.
-    ask(base, options, 'OPTIONS').then(({ unread, reason, retryAfter }) => {
+    ask(base, options, on.ended, 'OPTIONS').then(({ unread, reason, retryAfter }) => {
       if (unread) on.up();
       else on.down({ opened: false, code: null, reason, retryAfter });
     });
   }
 
+  /** @param {any} request */
   send({ type, id, topic, since, ...payload }) {
     if (type === 'subscribe') this.#listen(id, topic, since);
     if (type === 'publish') {
-      const before = this.#lines.get(topic) ?? Promise.resolve();
-      const line = before.then(() => this.#post(id, topic, payload)).then(() => {
-        if (this.#lines.get(topic) === line) this.#lines.delete(topic);
+      const { lines, ended } = this.#on;
+      const before = lines.get(topic) ?? Promise.resolve();
+      const line = before.then(() => ended.aborted || this.#post(id, topic, payload)).then(() => {
+        if (lines.get(topic) === line) lines.delete(topic);
       });
-      this.#lines.set(topic, line);
+      lines.set(topic, line);
     }
     if (type === 'unsubscribe') {
       this.#streams.get(topic)?.stop.abort();
       this.#streams.delete(topic);
     }
   }
+
+  /** A browser ends what passed over a network that is gone; other silence ends by itself. */
+  prove() {}
 
   close() {
     this.#done = true;
@@ -705,7 +763,8 @@ class EventsLink {
           return this.#say({ type: 'error', id, ...refused, code: refused.code ?? 'refused' });
         }
       } catch (error) {
-        reason = error.message;
+        // Browsers tell a page neither that its origin is not welcome nor anything else of why.
+        reason = isOther(this.#base) && !stream.isUp ? `${error.message} (or MOONGATE_ORIGINS does not name ${location.origin})` : error.message;
       }
       stream.isUp = false;
       if (this.#done || stream.stop.signal.aborted) return;
@@ -714,7 +773,7 @@ class EventsLink {
         return this.#on.down({ opened: true, code: null, reason });
       }
       if (Date.now() - began > stable) attempt = 0;
-      await new Promise((wake) => setTimeout(wake, Math.random() * Math.min(cap, base * 2 ** Math.min(attempt, 30))));
+      await pause(Math.random() * Math.min(cap, base * 2 ** Math.min(attempt, 30)), stream.stop.signal);
     }
   }
 
@@ -752,7 +811,8 @@ class EventsLink {
       : base64 !== undefined ? ['application/octet-stream', toBytes(base64)]
       : ['application/json', JSON.stringify(json)];
     try {
-      const answer = await this.#fetch(at(this.#base, topicPath(topic)), { method: 'POST', headers: { 'Content-Type': type }, body });
+      const signal = AbortSignal.timeout(this.#options.streamSilence);
+      const answer = await this.#fetch(at(this.#base, topicPath(topic)), { method: 'POST', headers: { 'Content-Type': type }, body, signal });
       if (answer.ok) return this.#on.said({ type: 'published', id, ...await answer.json() });
       const { code, reason, hint } = await problemOf(answer);
       if (code) this.#on.said({ type: 'error', id, code, reason, hint });

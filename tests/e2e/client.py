@@ -2,9 +2,11 @@
 
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,21 +32,19 @@ class Library:
         return self.name
 
 
-class Client:
-    """A running client. What it says is taken in order, each line by the call that expects it."""
+class Program:
+    """A program that takes orders and says things, in lines, while the block lasts. Who inherits
+    says in `_say` where its lines go."""
 
-    def __init__(self, kind: Library, url: str, *options: str):
-        self.kind = kind
+    def __init__(self, *command: str):
         self._process = subprocess.Popen(
-            [*kind.command, url, *options],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | {"NODE_PATH": str(ENVIRONMENT / "npm/node_modules")},
             text=True,
         )
-        self._said: queue.Queue[str | None] = queue.Queue()
-        self._next: str | None = None
         self._complaints: list[str] = []
         self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_complaints)]
         for reader in self._readers:
@@ -61,26 +61,66 @@ class Client:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             pipe.close()
 
+    @contextmanager
+    def asleep(self):
+        """Runs nothing, and so reads nothing, while the block lasts."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def _read(self):
         for line in self._process.stdout:
-            self._said.put(line.rstrip("\n"))
-        self._said.put(None)
+            self._say(line.rstrip("\n"))
+        self._say(None)
 
     def _read_complaints(self):
         self._complaints.extend(self._process.stderr)
 
-    def order(self, *words: str):
-        self._process.stdin.write(" ".join(words) + "\n")
+    def _say(self, line: str | None):
+        """What it said, on a thread of its own."""
+        raise NotImplementedError
+
+    def _order(self, line: str):
+        self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
+
+    def _take(self, said: queue.Queue):
+        """What it said next of this sort; None: it has ended."""
+        try:
+            return said.get(timeout=PATIENCE)
+        except queue.Empty:
+            raise AssertionError(f"{self} says nothing any more: {self.complaints}") from None
+
+    @property
+    def complaints(self) -> str:
+        return "".join(self._complaints)
+
+
+class Client(Program):
+    """A running client. What it says is taken in order, each line by the call that expects it."""
+
+    def __init__(self, kind: Library, url: str, *options: str):
+        self.kind = kind
+        self._said: queue.Queue[str | None] = queue.Queue()
+        self._next: str | None = None
+        super().__init__(*kind.command, url, *options)
+
+    def __str__(self) -> str:
+        return str(self.kind)
+
+    def _say(self, line: str | None):
+        self._said.put(line)
+
+    def order(self, *words: str):
+        self._order(" ".join(words))
 
     def next_kind(self) -> str:
         """What kind of line comes next; it is left there."""
         if self._next is None:
-            try:
-                self._next = self._said.get(timeout=PATIENCE)
-            except queue.Empty:
-                raise AssertionError(f"{self.kind} says nothing any more") from None
-            assert self._next is not None, f"{self.kind} ended: {''.join(self._complaints)}"
+            self._next = self._take(self._said)
+            assert self._next is not None, f"{self.kind} ended: {self.complaints}"
         return self._next.split(" ")[0]
 
     def hear(self, kind: str) -> list[str]:

@@ -14,10 +14,10 @@ UPGRADE = re.compile(rb"\r\nupgrade:", re.IGNORECASE)
 class Cutter:
     """Listens on a free port of 127.0.0.1 and passes bytes on to `target`, while the block lasts.
 
-    With `strips`, it does what old proxies do: no request gets through with an `Upgrade` field.
+    To a share of the connections, `strips`, it does what old proxies do: their requests lose `Upgrade`.
     """
 
-    def __init__(self, target: tuple[str, int], strips: bool = False, seed: int = 0):
+    def __init__(self, target: tuple[str, int], strips: float = 0, seed: int = 0):
         self._target, self._strips = target, strips
         self._random = random.Random(seed)
         self._pairs: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
@@ -78,7 +78,7 @@ class Cutter:
         pair = (writer, upstream)
         self._pairs.add(pair)
         try:
-            if self._strips:
+            if self._random.random() < self._strips:
                 upstream.write(UPGRADE.sub(b"\r\nX-Was-Upgrade:", await self._head(reader)))
             await asyncio.gather(self._pump(reader, upstream), self._pump(upstream_reader, writer))
         finally:

@@ -2,6 +2,7 @@
 nothing comes twice."""
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -28,6 +29,10 @@ TOPICS = ["busy/one", "busy/two", "busy/three"]
 OWN = "own"
 # Between two messages of a topic, in seconds.
 PAUSE = 0.005
+# How many of the upgrades do not get through, and what the client is told to do. Left to itself, it would take a network that
+# cuts many upgrades in a row for one without: by its rule, rightly.
+STRIPPED = {"websocket": 0, "events": 1, "either": 0.8}
+OPTIONS = {"websocket": {"transport": "websocket"}, "events": {}, "either": {"upgradeRetry": 100}}
 # Everything that is said during a test is kept.
 HISTORY = {"HISTORY_MESSAGES": "65536", "HISTORY_BYTES": "4MiB", "OUTBOX_BYTES_MAX": "8MiB"}
 
@@ -102,7 +107,8 @@ def load(page):
 class Speaker:
     """Says numbers on a topic, over a connection that nobody cuts, until it is told to stop."""
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, seed: int):
+        self._random = random.Random(seed)
         self.said: list[str] = []
         self._stop = threading.Event()
         self._url = url
@@ -123,7 +129,7 @@ class Speaker:
         # It hears itself too, and reads that, or its outbox would fill.
         with connect(self._url, proxy=None) as socket:
             while not self._stop.is_set():
-                text = f"{len(self.said) + 1} {'x' * random.randint(0, 300)}"
+                text = f"{len(self.said) + 1} {'x' * self._random.randint(0, 300)}"
                 socket.send(text)
                 assert socket.recv(timeout=PATIENCE) == text
                 self.said.append(text)
@@ -131,37 +137,52 @@ class Speaker:
 
 
 @pytest.fixture
-def busy(start):
+def seed() -> int:
+    """Of all that is random in a test; a failure shows it. SEED=… has the same cuts fall again, as far as the machine lets them."""
+    chosen = int(os.environ.get("SEED") or random.randrange(2**32))
+    print(f"SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture
+def busy(start, seed):
     """A gateway that keeps all that is said, and speakers on its topics."""
     gateway = start(**HISTORY)
     with ExitStack() as stack:
-        yield gateway, {topic: stack.enter_context(Speaker(gateway.ws(f"/topics/{topic}"))) for topic in TOPICS}
+
+        def speaker(number: int, topic: str) -> Speaker:
+            return stack.enter_context(Speaker(gateway.ws(f"/topics/{topic}"), seed + number))
+
+        yield gateway, {topic: speaker(number, topic) for number, topic in enumerate(TOPICS)}
 
 
-def cut_at_random(cutter: Cutter, opened):
+def cut_at_random(cutter: Cutter, opened, chance: random.Random):
     """Cuts `CUTS` connections that were open, and some that were not yet: after a moment that is shorter than it takes to
     make one, or long enough for many messages. Every other time it waits for the next one, so that there is one however long
     that takes."""
     while (before := opened()) <= CUTS:
-        time.sleep(random.choice([0.005, 0.03, 0.1, 0.25]) * random.uniform(0.5, 1.5))
+        time.sleep(chance.choice([0.005, 0.03, 0.1, 0.25]) * chance.uniform(0.5, 1.5))
         cutter.cut()
-        deadline = time.monotonic() + random.choice([0, 2])
+        deadline = time.monotonic() + chance.choice([0, 2])
         while opened() == before and time.monotonic() < deadline:
             time.sleep(0.01)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("way", ["websocket", "events"])
-@pytest.mark.parametrize("world", [node, chromium, firefox], ids=lambda world: world.__name__)
-def test_fifty_cuts_lose_nothing(busy, world, way, tmp_path):
+@pytest.mark.parametrize(
+    ("world", "way"),
+    # Where one upgrade in five gets through, it goes over from one way to the other and back.
+    [*((world, way) for world in (node, chromium, firefox) for way in ("websocket", "events")), (node, "either")],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_fifty_cuts_lose_nothing(busy, seed, world, way, tmp_path):
     gateway, speakers = busy
-    with Cutter(gateway.listen, strips=way == "events") as cutter, world(cutter.host, tmp_path / "profile") as client:
+    with Cutter(gateway.listen, strips=STRIPPED[way], seed=seed) as cutter, world(cutter.host, tmp_path / "profile") as client:
         topics = json.dumps([*TOPICS, OWN])
-        # Left to itself, it would take a network that cuts many upgrades in a row for one without: by that rule, rightly.
-        options = json.dumps({} if way == "events" else {"transport": way})
+        options = json.dumps(OPTIONS[way])
         client.evaluate(f"(globalThis.report = survive(connect, 'http://{cutter.host}', {topics}, '{OWN}', {options}), null)")
         until("the first connection", lambda: client.evaluate("report.opened.length") > 0)
-        cut_at_random(cutter, lambda: client.evaluate("report.opened.length"))
+        cut_at_random(cutter, lambda: client.evaluate("report.opened.length"), random.Random(seed))
         until("enough to be said", lambda: all(len(speaker.said) > CUTS for speaker in speakers.values()))
         until("enough to be published", lambda: client.evaluate("report.published.length") > CUTS)
         for speaker in speakers.values():
@@ -178,8 +199,8 @@ def test_fifty_cuts_lose_nothing(busy, world, way, tmp_path):
         assert client.evaluate("report.gaps") == []
         assert client.evaluate("report.errors") == []
         opened = client.evaluate("report.opened")
-        assert {transport for transport, _ in opened} == {way}
-        assert all(("do not get through" in reason) == (way == "events") for _, reason in opened), "it says so"
+        assert way == "either" or {transport for transport, _ in opened} == {way}
+        assert all(("do not get through" in reason) == (transport == "events") for transport, reason in opened), "it says so"
         client.evaluate("(report.close(), null)")
 
 
@@ -256,5 +277,5 @@ def test_a_reader_that_was_too_slow_is_told_what_it_missed(start, way):
 def test_the_client_alone():
     """Its own tests, against a small gateway of their own."""
     tests = sorted(str(path) for path in (CLIENT / "test").glob("*.test.js"))
-    done = subprocess.run([str(NODE), "--test", *tests], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([str(NODE), "--test", *tests], capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout

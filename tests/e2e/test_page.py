@@ -192,6 +192,8 @@ def test_the_gateway_going_away_is_explained(start, browser):
     assert gateway.stop() == 0
     expect(one.page.locator("#state")).to_have_text("Coming back…")
     expect(one.page.locator("#log")).to_contain_text("closed, code 1001")
+    expect(one.page.locator("#log")).to_contain_text("the gate did not open")
+    expect(one.page.get_by_test_id("note").filter(has_text="closed")).to_have_count(1)
     context.close()
 
 
@@ -210,6 +212,26 @@ def test_it_comes_back_and_asks_for_what_it_missed(gateway, browser, topic):
     context.close()
 
 
+def test_what_is_gone_is_told(start, browser, shelf):
+    gateway = start(HISTORY_MESSAGES="2")
+    context = browser.new_context()
+    with Cutter(gateway.listen) as cutter:
+        one = Tab(context.new_page(), cutter.host).open("/topics/garden").is_open()
+        post(gateway.listen, "/topics/garden", b"heard")
+        one.heard("heard")
+        # What is said while the page is offline is more than the gateway keeps.
+        context.set_offline(True)
+        cutter.cut()
+        expect(one.page.locator("#state")).to_have_text("Coming back…")
+        for number in range(2, 6):
+            post(gateway.listen, "/topics/garden", f"number {number}".encode())
+        context.set_offline(False)
+        one.heard("heard", "number 4", "number 5")
+        expect(one.page.locator("#log .gap")).to_contain_text("#2 to #3 were missed and are gone")
+        one.page.screenshot(path=shelf / "gap.png", full_page=True)
+    context.close()
+
+
 def test_it_does_without_upgrades(gateway, browser, topic):
     """Behind a proxy that removes `Upgrade`: on an event stream, and it says so."""
     context = browser.new_context()
@@ -217,6 +239,7 @@ def test_it_does_without_upgrades(gateway, browser, topic):
         one = Tab(context.new_page(), cutter.host).open(f"/topics/{topic}").is_open()
         expect(one.page.locator("#ending-code")).to_contain_text("do not get through")
         expect(one.page.locator("#log")).to_contain_text("on an event stream")
+        expect(one.page.locator("#request")).to_contain_text("Accept: text/event-stream")
         one.say("by POST")
         one.heard("by POST")
     context.close()

@@ -2,12 +2,8 @@
 too polite to go."""
 
 import json
-import os
 import queue
-import signal
-import subprocess
 import sys
-import threading
 from contextlib import ExitStack
 from itertools import count
 
@@ -15,7 +11,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from client import ENVIRONMENT, FOLDER
+from client import ENVIRONMENT, FOLDER, Program
 from events import EventStream
 from gateway import PATIENCE, until
 from gauges import gauge
@@ -29,61 +25,35 @@ COMMANDS = {
 BROKER = {"broker": {"features": {"publisher_exclusion": True}}}
 
 
-class Autobahn:
+class Autobahn(Program):
     """A running client: orders go in and what it says comes out, each a line of JSON."""
 
     def __init__(self, name: str, url: str, realm: str = "realm1"):
         self.name = name
-        self._process = subprocess.Popen(
-            [*COMMANDS[name], url, realm],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=os.environ | {"NODE_PATH": str(ENVIRONMENT / "npm/node_modules")},
-            text=True,
-        )
         # Events come before or after the answers to requests.
         self._said: queue.Queue[list | None] = queue.Queue()
         self._events: queue.Queue[list | None] = queue.Queue()
-        self._complaints: list[str] = []
-        self._readers = [threading.Thread(target=read, daemon=True) for read in (self._read, self._read_complaints)]
-        for reader in self._readers:
-            reader.start()
+        super().__init__(*COMMANDS[name], url, realm)
 
-    def __enter__(self):
-        return self
+    def __str__(self) -> str:
+        return self.name
 
-    def __exit__(self, *_):
-        self._process.kill()
-        self._process.wait()
-        for reader in self._readers:
-            reader.join(PATIENCE)
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            pipe.close()
-
-    def _read(self):
-        for line in self._process.stdout:
-            # autobahn-js logs on standard output too.
-            if line.startswith("["):
-                said = json.loads(line)
-                (self._events if said[0] == "event" else self._said).put(said)
-        self._said.put(None)
-        self._events.put(None)
-
-    def _read_complaints(self):
-        self._complaints.extend(self._process.stderr)
+    def _say(self, line: str | None):
+        if line is None:
+            self._said.put(None)
+            self._events.put(None)
+        # autobahn-js logs on standard output too.
+        elif line.startswith("["):
+            said = json.loads(line)
+            (self._events if said[0] == "event" else self._said).put(said)
 
     def order(self, *words):
-        self._process.stdin.write(json.dumps(words) + "\n")
-        self._process.stdin.flush()
+        self._order(json.dumps(words))
 
     def hear(self, kind: str) -> list:
         """What comes next, which must be of this kind."""
-        try:
-            said = (self._events if kind == "event" else self._said).get(timeout=PATIENCE)
-        except queue.Empty:
-            raise AssertionError(f"{self.name} says nothing any more: {''.join(self._complaints)}") from None
-        assert said is not None and said[0] == kind, f"{kind!r} expected of {self.name}: {said} {self._complaints}"
+        said = self._take(self._events if kind == "event" else self._said)
+        assert said is not None and said[0] == kind, f"{kind!r} expected of {self}: {said} {self.complaints}"
         return said[1:]
 
     def subscribe(self, topic: str) -> int:
@@ -303,20 +273,18 @@ def test_who_comes_back_too_late_is_told_what_is_missing(start, uri):
         assert asks.hear()[4] == ["g"]
 
 
-@pytest.mark.timeout(120)
 def test_who_reads_too_slowly_is_told_what_was_dropped(start, uri):
     gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="256KiB", SLOW_READER_TIMEOUT="0ms")
     with Autobahn("npm", gateway.ws("/connect")) as npm, Wire(gateway) as speaker:
         npm.hear("joined")
         npm.order("subscribe", uri, {"_gaps": True})
         npm.hear("subscribed")
-        npm._process.send_signal(signal.SIGSTOP)
-        for number in count(1):
-            assert speaker.ask(16, number, {"acknowledge": True}, uri, [f"{number} {'x' * 20_000}"])[0] == 17
-            if number % 50 == 0 and gauge(gateway, "messages_dropped_total") > 0:
-                break
-            assert number < 5000, "somebody reads it all"
-        npm._process.send_signal(signal.SIGCONT)
+        with npm.asleep():
+            for number in count(1):
+                assert speaker.ask(16, number, {"acknowledge": True}, uri, [f"{number} {'x' * 20_000}"])[0] == 17
+                if number % 50 == 0 and gauge(gateway, "messages_dropped_total") > 0:
+                    break
+                assert number < 5000, "somebody reads it all"
         last = missing = 0
         while last < number:
             _, args, kwargs, _ = npm.hear("event")

@@ -3,11 +3,16 @@
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 
-// The package ws is where the project's tests keep it, or wherever Node finds it.
-const roots = [process.env.MOONGATE_NPM ?? new URL('../../../target/test-env/npm/x', import.meta.url), import.meta.url];
-const { WebSocketServer } = roots.map((root) => {
-  try { return createRequire(root)('ws'); } catch { return null; }
-}).find(Boolean);
+/** Requires packages from where the project's tests keep them, or from wherever Node finds them. */
+export function need(name, how = (require) => require(name)) {
+  const roots = [process.env.MOONGATE_NPM ?? new URL('../../../target/test-env/npm/x', import.meta.url), import.meta.url];
+  for (const root of roots) {
+    try { return how(createRequire(root)); } catch { /* Then the next. */ }
+  }
+  throw new Error(`The package ${name} is missing: npm install, or tests/install.sh in the project.`);
+}
+
+const { WebSocketServer } = need('ws');
 
 export class Fake {
   topics = new Map();
@@ -15,7 +20,9 @@ export class Fake {
   requests = [];            // what was asked in moongate.v1, in order
   paths = [];               // what was asked in HTTP
   upgrades = true;          // whether upgrades get through
-  refuses = null;           // { status, problem } for every HTTP request
+  refuses = null;           // { status, retryAfter, …problem } for every HTTP request
+  held = null;              // a promise that every POST, or with `holdsAll` every request, waits for
+  holdsAll = false;
   answers = (request) => request;   // changes a request before it is taken; null: it is lost
 
   static async start() {
@@ -122,7 +129,11 @@ export class Fake {
   async #http(request, response) {
     const url = new URL(request.url, this.url);
     this.paths.push(`${request.method} ${request.url}`);
-    const problem = ({ status, ...body }) => response.writeHead(status, { 'Content-Type': 'application/problem+json' }).end(JSON.stringify({ status, ...body }));
+    if (this.holdsAll || request.method === 'POST') await this.held;
+    const problem = ({ status, retryAfter, ...body }) => {
+      const fields = { 'Content-Type': 'application/problem+json', ...(retryAfter && { 'Retry-After': retryAfter }) };
+      response.writeHead(status, fields).end(JSON.stringify({ status, ...body }));
+    };
     if (this.refuses) return problem(this.refuses);
     if (!url.pathname.startsWith('/topics/')) return problem({ status: 426, type: 'urn:moongate:problem:upgrade_required', title: 'Upgrade required' });
     const name = url.pathname.slice('/topics/'.length).split('/').map(decodeURIComponent).join('/');

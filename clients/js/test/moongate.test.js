@@ -1,59 +1,8 @@
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { afterEach, beforeEach, test } from 'node:test';
+import { test } from 'node:test';
 
-import * as module from '../moongate.js';
-import { Fake } from './fake.js';
-
-const { checkTopic, connect, eventsOf, topicPath } = module;
-
-let fake;
-let clients;
-beforeEach(async () => {
-  fake = await Fake.start();
-  clients = [];
-});
-afterEach(async () => {
-  for (const client of clients) client.close();
-  await fake.stop();
-});
-
-const quick = { backoff: { base: 2, cap: 20 }, openTimeout: 2000 };
-
-/** A client that remembers its states. */
-function open(options = {}) {
-  const client = connect(fake.url, { ...quick, ...options });
-  client.states = [];
-  client.addEventListener('state', (event) => client.states.push(event.detail));
-  clients.push(client);
-  return client;
-}
-
-async function until(what, check) {
-  const deadline = Date.now() + 10_000;
-  while (!check()) {
-    assert.ok(Date.now() < deadline, `waited in vain for ${what}`);
-    await new Promise((wake) => setTimeout(wake, 2));
-  }
-}
-
-const isOpen = (client) => until('the client to be open', () => client.state === 'open');
-
-/** Subscribes and remembers what is heard: texts, and gaps as [from, to]. */
-async function listen(client, topic, options) {
-  const heard = [];
-  const subscription = client.subscribe(topic, {
-    onmessage: (message) => heard.push(message.data),
-    ongap: ({ from, to }) => heard.push([from, to]),
-    ...options,
-  });
-  await subscription.ready;
-  return { heard, subscription };
-}
-
-const both = (name, body) => {
-  for (const transport of ['websocket', 'events']) test(`${name} (${transport})`, () => body(transport));
-};
+import { checkTopic, connect, eventsOf, topicPath } from '../moongate.js';
+import { both, fake, isOpen, keep, listen, open, until } from './help.js';
 
 both('messages come as they were said', async (transport) => {
   const client = open({ transport });
@@ -416,7 +365,7 @@ test('one of several streams is opened anew without the others', async () => {
 });
 
 test('a silent connection is tried with a ping and then given up', async () => {
-  const client = open({ pingInterval: 30, pongTimeout: 60 });
+  const client = open({ pingInterval: 30, pongTimeout: 2000 });
   await until('some pings', () => fake.requests.filter(({ type }) => type === 'ping').length >= 3);
   assert.equal(client.states.filter(({ state }) => state === 'open').length, 1);
   fake.answers = () => null;
@@ -438,7 +387,7 @@ test('waits are random, grow, are capped, and begin anew after a stable while', 
   Math.random = () => 1;
   try {
     const client = connect(url, { backoff: { base: 10, cap: 80, stable: 100 } });
-    clients.push(client);
+    keep(client);
     const waits = [];
     client.addEventListener('state', ({ detail }) => { if (detail.retryIn) waits.push(detail.retryIn); });
     await isOpen(client);
@@ -494,15 +443,4 @@ test('event streams are read as HTML says, wherever the bytes are cut', async ()
     const parts = Array.from({ length: Math.ceil(bytes.length / size) }, (_, at) => bytes.slice(at * size, (at + 1) * size));
     assert.deepEqual(await Array.fromAsync(eventsOf(ReadableStream.from(parts))), expect, `in parts of ${size}`);
   }
-});
-
-test('the types declare what there is, and nothing else', () => {
-  const types = readFileSync(new URL('../moongate.d.ts', import.meta.url), 'utf8');
-  const declared = [...types.matchAll(/^export (?:const|function|class) (\w+)/gm)].map(([, name]) => name);
-  assert.deepEqual(declared.sort(), Object.keys(module).sort());
-  const options = /export interface Options \{(.*?)^\}/ms.exec(types)[1];
-  const named = [...options.matchAll(/^  (\w+)\?:/gm)].map(([, name]) => name);
-  const known = /^const DEFAULTS = \{(.*?)^\};/ms.exec(readFileSync(new URL('../moongate.js', import.meta.url), 'utf8'))[1];
-  const defaults = [...known.matchAll(/^  (\w+):/gm)].map(([, name]) => name);
-  assert.deepEqual(named.filter((name) => !['onstate', 'WebSocket', 'fetch'].includes(name)), defaults);
 });
