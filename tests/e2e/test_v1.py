@@ -387,7 +387,9 @@ def test_who_missed_too_much_is_told_what(start, topic):
 
 
 def test_who_reads_too_slowly_is_told_what_was_dropped(start, topic):
-    gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="300000", SLOW_READER_TIMEOUT="0ms")
+    # Nothing is read until all is said, however long that takes: the kernel must not give the listener up meanwhile.
+    patient = {"SLOW_READER_TIMEOUT": "0ms", "TCP_USER_TIMEOUT": "1h"}
+    gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="300000", **patient)
     texts = [f"{number} {'x' * 10_000}" for number in range(600)]
     listener = Connection(gateway.listen, receive_buffer=4096)
     listener.send(upgrade(f"/topics/{topic}", authority(gateway.listen), f"Sec-WebSocket-Protocol: {NAME}"))
