@@ -23,7 +23,10 @@ def payload(number: int, size: int) -> bytes:
 
 
 COUNT, SIZE, BATCH = 400, 16_000, 8
-NARROW = {"OUTBOX_BYTES_MAX": "256KiB", "SEND_UNSENT_BYTES_MAX": "32KiB", "PING_INTERVAL": "5m", "PONG_TIMEOUT": "5m"}
+NARROW = {
+    "OUTBOX_BYTES_MAX": "256KiB", "SEND_UNSENT_BYTES_MAX": "32KiB",
+    "PING_INTERVAL": "5m", "PONG_TIMEOUT": "5m", "TCP_USER_TIMEOUT": "5m",
+}  # fmt: skip
 
 
 def speak_a_torrent(speaker: Connection, *quick: Connection):
