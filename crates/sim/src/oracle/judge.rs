@@ -9,6 +9,11 @@ impl Oracle {
     pub fn judge(&self, promise: Promise) -> Vec<String> {
         let mut faults = self.faults.clone();
         if promise.unbroken {
+            // An outbox may drop what is told again.
+            let misled = self.misled.iter();
+            faults.extend(misled.map(|session| {
+                format!("session {session} was told that nothing is missing, and then of a gap")
+            }));
             self.judge_gaps(&mut faults);
             self.judge_silent(&mut faults);
             self.judge_kept(promise.settled, &mut faults);
