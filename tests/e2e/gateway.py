@@ -30,8 +30,9 @@ USUAL = {
     "CONNECTIONS_MAX": "2000",
     "DRAIN_DELAY": "0s",
     "DRAIN_TIMEOUT": "1s",
-    # So that what comes is what was said, however long a test takes.
+    # So that what comes is what was said, however long a test takes, and who reads nothing meanwhile is not given up.
     "PING_INTERVAL": "1h",
+    "TCP_USER_TIMEOUT": "1h",
 }
 
 

@@ -19,8 +19,6 @@ from raw import TEXT, Connection, authority, frame, get, post, upgrade
 from test_control import samples, total
 
 NAME = "moongate.v1"
-# For who does not read for as long as others take to say much, nor answers pings.
-PATIENT = {"TCP_USER_TIMEOUT": "60m", "PING_INTERVAL": "60m"}
 SCHEMA = json.loads((ROOT / "docs/protocols/moongate-v1.schema.json").read_text())
 REQUEST, ANSWER = (
     Draft202012Validator({"$ref": f"#/$defs/{side}", "$defs": SCHEMA["$defs"]}) for side in ("request", "answer")
@@ -389,7 +387,7 @@ def test_who_missed_too_much_is_told_what(start, topic):
 
 
 def test_who_reads_too_slowly_is_told_what_was_dropped(start, topic):
-    gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="300000", SLOW_READER_TIMEOUT="0ms", **PATIENT)
+    gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="300000", SLOW_READER_TIMEOUT="0ms")
     texts = [f"{number} {'x' * 10_000}" for number in range(600)]
     listener = Connection(gateway.listen, receive_buffer=4096)
     listener.send(upgrade(f"/topics/{topic}", authority(gateway.listen), f"Sec-WebSocket-Protocol: {NAME}"))
@@ -415,7 +413,7 @@ def test_who_reads_too_slowly_is_told_what_was_dropped(start, topic):
 def test_what_is_dropped_is_told_within_its_subscription(start, topic, policy):
     """Who leaves a topic and comes back while it is behind: each place is a message or in a gap, of the one or the other."""
     narrow = {"OUTBOX_BYTES_MAX": "600000", "SLOW_READER_TIMEOUT": "0ms", "SHARDS": "1"}
-    gateway = start(OUTBOX_POLICY=policy, **narrow, **PATIENT)
+    gateway = start(OUTBOX_POLICY=policy, **narrow)
     names = [f"{topic}/{name}" for name in "ab"]
     listener = Connection(gateway.listen, receive_buffer=4096)
     listener.send(upgrade("/connect", authority(gateway.listen), f"Sec-WebSocket-Protocol: {NAME}"))
@@ -470,7 +468,7 @@ def test_what_is_dropped_is_told_within_its_subscription(start, topic, policy):
 
 def test_who_comes_back_to_many_topics_is_not_cut(start, topic):
     """They keep many times what an outbox holds: it gets them one after the other, as fast as it reads."""
-    gateway = start(OUTBOX_BYTES_MAX="100KiB", **PATIENT)
+    gateway = start(OUTBOX_BYTES_MAX="100KiB")
     topics = [f"{topic}/{number}" for number in range(20)]
     texts = [f"{number} {'x' * 9_000}" for number in range(4)]
     for name in topics:

@@ -111,6 +111,8 @@ struct Session {
     lost: Option<(u64, Time)>,
     /// Before which of `heard` it was told of a gap, or came back without being told of any, and when.
     breaks: BTreeMap<usize, Time>,
+    /// Whether it was told that nothing is missing when it came back, and has heard nothing since.
+    whole: bool,
     ended: bool,
     /// Whether it is told of no gaps, and may be left out of messages.
     silent: bool,
@@ -129,6 +131,8 @@ pub struct Oracle {
     places: BTreeMap<(String, Place), MessageId>,
     publications: BTreeMap<u64, MessageId>,
     faults: Vec<String>,
+    /// Stays that were told of a gap where they had been told that nothing is missing.
+    misled: Vec<SessionId>,
     /// Stays that are over and may go on, by topic and whether they are told of no gaps.
     away: BTreeMap<(String, bool), Vec<SessionId>>,
     resumed: usize,
@@ -247,6 +251,7 @@ impl Oracle {
             gaps: Vec::new(),
             lost: None,
             breaks: BTreeMap::new(),
+            whole: false,
             ended: false,
             silent: false,
             people: Vec::new(),
@@ -312,6 +317,7 @@ impl Oracle {
             return self.fault(format!("session {session} heard {wrong}"));
         }
         entry.heard.push(id);
+        entry.whole = false;
         let (silent, last) = (entry.silent, place.and_then(|place| entry.last_place.replace(place)));
         self.is_ordered(id);
         if let Some(place) = place {
@@ -349,6 +355,9 @@ impl Oracle {
     ) {
         self.gaps += 1;
         let entry = &mut self.sessions[session];
+        if entry.whole {
+            self.misled.push(session);
+        }
         entry.breaks.insert(entry.heard.len(), now);
         entry.missing.push((epoch, from, to));
         entry.gaps.push(((epoch, from, to), now));
@@ -394,6 +403,11 @@ impl Oracle {
         entry.again_until = Some(now);
         entry.breaks.insert(entry.heard.len(), now);
         entry.people.push(who);
+    }
+
+    /// Somebody was told, with that answer, whether nothing is missing.
+    pub fn recovers(&mut self, session: SessionId, whole: bool) {
+        self.sessions[session].whole = whole;
     }
 
     /// A subscriber's stay is over.

@@ -10,6 +10,11 @@ impl Oracle {
         let mut faults = self.faults.clone();
         self.judge_gaps(promise, &mut faults);
         if promise.unbroken {
+            // An outbox may drop what is told again.
+            let misled = self.misled.iter();
+            faults.extend(misled.map(|session| {
+                format!("session {session} was told that nothing is missing, and then of a gap")
+            }));
             self.judge_silent(&mut faults);
             self.judge_kept(promise.settled, &mut faults);
         }

@@ -388,3 +388,21 @@ fn of_a_topic_that_was_forgotten_who_comes_back_silently_hears_all_that_is_kept(
     check(1, true);
     check(2, false);
 }
+
+#[test]
+fn who_was_told_that_nothing_is_missing_is_told_of_no_gap() {
+    let check = |whole: bool, promise: Promise, right: bool| {
+        let mut oracle = Oracle::default();
+        let session = oracle.joins("t", Time::ZERO);
+        oracle.begins(session, (9, 1));
+        oracle.leaves(session);
+        oracle.resumes(session);
+        oracle.recovers(session, whole);
+        oracle.misses(session, (9, 2, 3), None, Time::ZERO);
+        let faults = oracle.judge(promise);
+        assert_eq!(faults.is_empty(), right, "{whole} {promise:?}: {faults:?}");
+    };
+    check(true, UNBROKEN, false);
+    check(true, LOSSY, true);
+    check(false, UNBROKEN, true);
+}

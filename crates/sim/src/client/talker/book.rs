@@ -281,6 +281,7 @@ impl Book {
         if let (Since::Now, Some(place)) = (since, place) {
             hands.oracle.begins(session, place);
         }
+        hands.oracle.recovers(session, recovered == Some(true));
         if let (Since::Now, Some(at)) = (since, asked_at) {
             hands.oracle.asked(session, at);
         }
