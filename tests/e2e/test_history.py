@@ -161,8 +161,7 @@ def test_cuts_at_any_time_lose_nothing(start, topic):
 
 def test_j4_what_a_policy_drops_is_named_in_its_place(start, topic):
     """J4: ids and gaps together are one unbroken sequence."""
-    narrow = {"OUTBOX_BYTES_MAX": "70KiB", "SLOW_READER_TIMEOUT": "0s", "SHARDS": "1"}
-    gateway = start(OUTBOX_POLICY="drop-oldest", **narrow)
+    gateway = start(OUTBOX_POLICY="drop-oldest", OUTBOX_BYTES_MAX="70KiB", SLOW_READER_TIMEOUT="0s", SHARDS="1")
     slow = socket.create_connection(gateway.listen)
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.sendall(f"GET /topics/{topic} HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n".encode())
