@@ -231,3 +231,38 @@ fn many_messages_between_those_who_come_back_are_written_anew_together() {
         assert_eq!(scene.heard().0, expect);
     }
 }
+
+#[test]
+fn many_who_come_back_are_answered_a_few_in_a_tick_behind_what_others_hear() {
+    const MANY: u32 = 50;
+    const FEW: usize = 16;
+    let mut world = World::with_history(1, 1000, 10, limits(8, 1 << 20));
+    world.publish(0, "theirs", "kept");
+    world.subscribe(0, 0, "other", Form(0));
+    world.settle();
+    world.hubs[0].take_joined();
+    for slot in 1..=MANY {
+        let hub = &mut world.hubs[0];
+        hub.outboxes.open(slot);
+        let name = hub.name("theirs");
+        hub.subscribe(ConnId::new(slot, 0), name, Form(0), Start::AllKept);
+    }
+    world.publish(0, "other", "now");
+    let mut answered = 0;
+    while answered < MANY as usize {
+        world.tick();
+        let mut served = Vec::new();
+        while let Some((slot, chain)) = world.hubs[0].outboxes.next_send() {
+            let length = chain.len();
+            world.hubs[0].outboxes.sent(slot, chain, length);
+            served.push(slot);
+        }
+        if answered == 0 {
+            assert_eq!(served.remove(0), 0, "who never left comes first");
+        }
+        assert!((1..=FEW).contains(&served.len()), "{served:?}");
+        assert_eq!(world.hubs[0].take_joined().len(), served.len());
+        answered += served.len();
+        assert_eq!(world.hubs[0].is_unsealed(), answered < MANY as usize, "the rest follows at once");
+    }
+}

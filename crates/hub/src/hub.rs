@@ -44,10 +44,10 @@ const LOOK_BEHIND_EVERY: Duration = Duration::from_millis(10);
 const FORGET_BUDGET: usize = 64;
 
 /// How many subscribers that come back one tick answers.
-const REPLAYS_BUDGET: usize = 256;
+const REPLAYS_BUDGET: usize = 16;
 
 /// How many bytes one tick writes for them before the others have to wait.
-const REPLAYS_WRITTEN_BUDGET: usize = 512 * 1024;
+const REPLAYS_WRITTEN_BUDGET: usize = 64 * 1024;
 
 /// What became of a publish.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]

@@ -12,6 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use crate::socket::{self, Address, SocketOptions, check, clamp, set};
 
+/// How many connections a driver takes from a listener in one wait. Each brings a request, and both together cost as much
+/// as ten sends to those who are there already: however many come at once, these wait for a few of them and no more.
+pub(crate) const ACCEPTS_MAX: u32 = 8;
+
 /// A socket that listens, on its way to the shard that will accept from it.
 #[derive(Debug)]
 pub struct Listener {

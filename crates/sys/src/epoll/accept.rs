@@ -15,10 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 
 use super::{Epoll, Source};
-use crate::listener::Listener;
-
-/// How many connections one wait takes at most, so that a storm of them does not keep the others waiting.
-const ACCEPTS_MAX: usize = 64;
+use crate::listener::{ACCEPTS_MAX, Listener};
 
 /// How long accepting rests after the kernel said that it has no files or no memory left (K6).
 const BACK_OFF: Duration = Duration::from_millis(100);

@@ -19,10 +19,7 @@ use tokio_uring::net::{TcpListener, TcpStream};
 use super::Core;
 use super::operation;
 use super::stream::Stream;
-use crate::listener::Listener;
-
-/// How many accepts one listener has under way at most.
-const ACCEPTS_MAX: u32 = 32;
+use crate::listener::{ACCEPTS_MAX, Listener};
 
 /// How long accepting rests after the kernel said that it has no files or no memory left (K6).
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -34,6 +31,8 @@ pub(super) struct Acceptors {
     turn: usize,
     /// How many accepts are under way.
     under_way: u32,
+    /// How many have brought somebody in this wait.
+    brought: u32,
     /// Until when accepting rests.
     resting: Option<Time>,
 }
@@ -86,7 +85,7 @@ impl Acceptors {
             })
         });
         let listeners = listeners.collect::<io::Result<_>>()?;
-        Ok(Acceptors { listeners, turn: 0, under_way: 0, resting: None })
+        Ok(Acceptors { listeners, turn: 0, under_way: 0, brought: 0, resting: None })
     }
 
     pub(super) fn listen(&mut self, listener: ListenerId) {
@@ -126,6 +125,16 @@ impl Acceptors {
     /// When accepting wants to go on after a rest, if it rests and has anything to do.
     pub(super) fn wants_to_wake(&self) -> Option<Time> {
         self.resting.filter(|_| self.listeners.iter().any(|entry| entry.ready))
+    }
+
+    /// A wait begins: others may come.
+    pub(super) fn begin(&mut self) {
+        self.brought = 0;
+    }
+
+    /// Whether one more may come in this wait.
+    fn may_go_on(&self) -> bool {
+        self.under_way + self.brought < ACCEPTS_MAX
     }
 
     /// How many accepts are under way.
@@ -196,13 +205,13 @@ pub(super) fn tcp_info(socket: impl AsFd) -> libc::tcp_info {
 }
 
 impl Core {
-    /// Begins an accept for everybody who waits, as far as there are slots for what they bring.
+    /// Begins an accept for everybody who waits, as far as there are slots for what they bring and one wait takes them.
     pub(super) fn accept_again(&mut self) {
         if self.acceptors.resting.is_some_and(|until| self.clock.now < until) {
             return;
         }
         self.acceptors.resting = None;
-        while self.has_room() {
+        while self.has_room() && self.acceptors.may_go_on() {
             let Some(listener) = self.acceptors.next() else { return };
             let entry = &mut self.acceptors.listeners[usize::from(listener.0)];
             let open = entry.open.as_ref().expect("a listener stays until its queue is empty");
@@ -220,6 +229,7 @@ impl Core {
         match outcome {
             Ok((stream, peer)) => {
                 let conn = self.slots.occupy(Stream::Tcp(stream));
+                self.acceptors.brought += 1;
                 self.told.push_back(Event::Accepted { conn, listener, peer });
             }
             Err(error) => self.accept_failed(&error),

@@ -341,6 +341,7 @@ impl Driver for TokioUring {
     fn wait(&mut self, timeout: Option<Duration>, budget: usize, events: &mut Vec<Event>) {
         self.core.clock.wait_begins();
         self.core.receivers.pool.reclaim();
+        self.core.acceptors.begin();
         self.core.receive_again();
         self.run(self.core.may_sleep(timeout));
         self.core.clock.wait_ends();

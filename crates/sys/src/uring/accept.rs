@@ -16,10 +16,7 @@ use moongate_io::{Event, ListenerId, Time};
 
 use super::Uring;
 use super::token::{Operation, Token};
-use crate::listener::Listener;
-
-/// How many accepts one listener has with the kernel at most.
-const ACCEPTS_MAX: u32 = 32;
+use crate::listener::{ACCEPTS_MAX, Listener};
 
 /// How long accepting rests after the kernel said that it has no files or no memory left (K6).
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -27,7 +24,7 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// All listeners of a driver, and all their accepts, numbered through.
 pub(super) struct Acceptors {
     listeners: Vec<Accepting>,
-    /// How many accepts each listener has: 32, or its share of a table smaller than that.
+    /// How many accepts each listener has: [`ACCEPTS_MAX`], or its share of a table smaller than that. A wait arms each once.
     accepts: u32,
     /// One for each accept; the kernel writes here while the accept is armed.
     peers: Box<[UnsafeCell<Peer>]>,

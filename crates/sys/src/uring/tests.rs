@@ -8,7 +8,7 @@ use moongate_io::{Bytes, Inbound, Segment, SendFault};
 
 use super::slots::Receiving;
 use super::*;
-use crate::listener::bind;
+use crate::listener::{ACCEPTS_MAX, bind};
 
 const OPTIONS: SocketOptions =
     SocketOptions { notsent_lowat: 1 << 17, user_timeout: Duration::from_secs(30), backlog: 64 };
@@ -100,7 +100,10 @@ fn k6_a_table_smaller_than_believed_backs_off() {
     let events = watch(&mut driver, Duration::from_millis(250));
     assert_eq!(events.iter().filter(|event| matches!(event, Event::Accepted { .. })).count(), 4);
     let counters = driver.counters();
-    assert!((1..=3 * 32).contains(&counters.accept_errors) && counters.enters < 50, "{counters:?}");
+    assert!(
+        (1..=3 * u64::from(ACCEPTS_MAX)).contains(&counters.accept_errors) && counters.enters < 50,
+        "{counters:?}"
+    );
 }
 
 /// What concerns one connection is not the listener's end.

@@ -26,7 +26,7 @@ pub(crate) trait Real: Driver + Sized {
 
 impl Real for Uring {
     const LENDS_AHEAD: bool = true;
-    const ACCEPTS_AHEAD: u32 = 32;
+    const ACCEPTS_AHEAD: u32 = 8;
 
     fn build(config: &UringConfig, listeners: Vec<Listener>, bell: &EventBell) -> Result<Uring, SetupError> {
         Uring::new(config, listeners, bell)

@@ -2,15 +2,16 @@
 
 use std::collections::HashSet;
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::*;
-use moongate_io::{Event, ListenerId};
+use moongate_io::{Event, Inbound, ListenerId};
 use moongate_sys::{Epoll, EventBell, SetupError, TokioUring, Uring, UringConfig, machine};
 
 on_every_driver!(
     k6_a_full_table_stops_accepting_and_goes_on_when_slots_are_free,
     a_small_table_is_shared_between_listeners,
+    many_who_come_at_once_do_not_all_come_in_one_wait,
     drivers_live_on_threads_of_their_own,
 );
 
@@ -82,6 +83,38 @@ fn a_small_table_is_shared_between_listeners<D: Real>() {
     });
 }
 
+/// However many come at once, each wait takes a few of them, and who is there already is heard between them.
+fn many_who_come_at_once_do_not_all_come_in_one_wait<D: Real>() {
+    const CLIENTS: usize = 200;
+    const MOST: usize = 8;
+    let (mut driver, address) = listening::<D>(&roomy());
+    let mut present = connect(address);
+    let (conn, _) = accept(&mut driver);
+    driver.recv(conn);
+    let _clients: Vec<_> = (0..CLIENTS).map(|_| connect(address)).collect();
+    present.write_all(b"!").unwrap();
+    until_it_has_arrived(&present);
+    let (mut came, mut heard_behind, mut events) = (0, None, Vec::new());
+    let end = Instant::now() + PATIENCE;
+    while came < CLIENTS {
+        driver.wait(Some(Duration::from_millis(50)), 256, &mut events);
+        let before = came;
+        for event in events.drain(..) {
+            match event {
+                Event::Accepted { .. } => came += 1,
+                Event::Received { inbound: Inbound::Bytes(lease), .. } => {
+                    heard_behind = Some(came);
+                    driver.release(lease);
+                }
+                event => panic!("{event:?}"),
+            }
+        }
+        assert!(came - before <= MOST, "{} in one wait", came - before);
+        assert!(Instant::now() < end, "{came} have come; {:?}", driver.counters());
+    }
+    assert!(heard_behind.is_some_and(|count| count < CLIENTS / 2), "heard behind {heard_behind:?}");
+}
+
 #[test]
 fn what_cannot_be_built_says_why() {
     fn check<D: Real>(config: UringConfig, expect: &str) -> SetupError {
@@ -126,8 +159,7 @@ fn drivers_live_on_threads_of_their_own<D: Real>() {
                 driver.recv(conn);
                 client.write_all(&[seed]).unwrap();
                 until(&mut driver, |driver, event| {
-                    let Event::Received { inbound: moongate_io::Inbound::Bytes(mut lease), .. } = event
-                    else {
+                    let Event::Received { inbound: Inbound::Bytes(mut lease), .. } = event else {
                         panic!("{event:?}")
                     };
                     assert_eq!(driver.bytes(&mut lease), [seed]);
