@@ -392,7 +392,8 @@ impl Oracle {
     /// Somebody has seen the answer with which its stay goes on.
     pub fn resumes(&mut self, session: SessionId) {
         self.resumed += 1;
-        self.sessions[session].ended = false;
+        let entry = &mut self.sessions[session];
+        (entry.whole, entry.ended) = (false, false);
     }
 
     /// The same, of one that is told of no gaps: what was said before may be missing.

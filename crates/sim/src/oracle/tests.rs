@@ -397,7 +397,13 @@ fn who_was_told_that_nothing_is_missing_is_told_of_no_gap() {
         oracle.begins(session, (9, 1));
         oracle.leaves(session);
         oracle.resumes(session);
-        oracle.recovers(session, whole);
+        // What it was told when it came back the last time says nothing of this one.
+        oracle.recovers(session, true);
+        oracle.leaves(session);
+        oracle.resumes(session);
+        if whole {
+            oracle.recovers(session, true);
+        }
         oracle.misses(session, (9, 2, 3), None, Time::ZERO);
         let faults = oracle.judge(promise);
         assert_eq!(faults.is_empty(), right, "{whole} {promise:?}: {faults:?}");
