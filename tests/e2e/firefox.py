@@ -26,6 +26,8 @@ PREFERENCES = {
     "browser.startup.page": 0,
     "datareporting.policy.dataSubmissionEnabled": False,
     "services.settings.server": "data:,",
+    # Whoever is cut off before it was open would wait for up to a minute, whatever the page wants.
+    "network.websocket.delay-failed-reconnects": False,
     "remote.prefs.recommended": True,
 }
 

@@ -163,12 +163,11 @@ def cut_at_random(cutter: Cutter, opened, chance: random.Random):
     while (before := opened()) <= CUTS:
         time.sleep(chance.choice([0.005, 0.03, 0.1, 0.25]) * chance.uniform(0.5, 1.5))
         cutter.cut()
-        deadline = time.monotonic() + chance.choice([0, 2])
+        deadline = time.monotonic() + chance.choice([0, PATIENCE])
         while opened() == before and time.monotonic() < deadline:
             time.sleep(0.01)
 
 
-@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("world", "way"),
     # Where one upgrade in five gets through, it goes over from one way to the other and back.
