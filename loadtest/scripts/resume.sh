@@ -2,8 +2,9 @@
 # 10,000 subscribers of a hundred topics come back at once, twice, each time against a gateway of its own. First they are cut
 # off, miss 32 messages each, and come back to their places: nothing may be missing, and nothing come twice. Then the gateway is
 # replaced by another one, to which they come back with places that it cannot know: each must be told so, and hear what was
-# kept since. Says how long it took until all were live again, what bystanders on another topic noticed, what the gateway
-# encoded for those who came back beside what it sent them, and what that cost. The exit code is 1 if anything was missed.
+# kept since. Says how long it took until all were live again, what bystanders on another topic noticed (which have a thread of
+# the tool's to themselves, so that they do not wait while it looks after the others), what the gateway encoded for those who
+# came back beside what it sent them, and what that cost. The exit code is 1 if anything was missed.
 #
 #   loadtest/scripts/resume.sh [options of moongate-load resume]
 #

@@ -188,7 +188,7 @@ impl Command {
         };
         let server = common.server()?;
         let files = limits::raise_open_files();
-        let processes = limits::processes(kind.links(), kind.publishers(), files)?;
+        let processes = limits::processes(kind.links(), kind.publishers() + kind.aside(), files)?;
         let spec = Spec { server, kind, threads: common.threads, processes };
         let patience = Duration::from_secs_f64(common.patience);
         let Common { pid, with, json, html, server_version, .. } = common;

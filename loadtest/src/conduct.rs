@@ -154,7 +154,7 @@ impl Run<'_> {
 
     fn run(&mut self) {
         self.crew.set_stage(Stage::Run);
-        let threads = u64::from(self.spec.threads * self.spec.processes);
+        let threads = u64::from(self.spec.kind.threads(self.spec.threads * self.spec.processes));
         self.wait("sending", threads, |progress| progress.finished);
         self.crew.set_stage(Stage::Settle);
         self.wait("settling", threads, |progress| progress.settled);

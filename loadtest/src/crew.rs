@@ -85,12 +85,16 @@ impl Crew {
     fn start_threads(spec: &Spec, process: u32) -> io::Result<Crew> {
         let control = Arc::new(Control::default());
         let mut engines = Vec::new();
-        for thread in 0..spec.threads {
+        let threads = spec.processes * spec.threads;
+        let own = process * spec.threads..(process + 1) * spec.threads;
+        let aside = (process == 0 && spec.kind.aside() > 0).then_some(threads);
+        for thread in own.chain(aside) {
             let place = Place {
-                thread: process * spec.threads + thread,
-                threads: spec.processes * spec.threads,
+                thread,
+                threads,
                 links: spec.kind.links(),
                 publishers: spec.kind.publishers(),
+                aside: spec.kind.aside(),
                 is_alone: spec.processes == 1,
             };
             engines.push(Engine::new(place, spec.server, spec.kind.build(place), Arc::clone(&control))?);

@@ -1,6 +1,7 @@
 //! The arguments of a return of many at once.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use clap::Args;
 
@@ -25,7 +26,7 @@ pub(crate) struct ResumeArgs {
     /// The share of them that listens to event streams; the others listen on WebSockets
     #[arg(long, default_value_t = 0.5, value_parser = share)]
     streams: f64,
-    /// Subscribers that stay, on a topic of their own; latency is theirs
+    /// Subscribers that stay, on a topic and a thread of their own; latency is theirs
     #[arg(long, default_value_t = 50)]
     bystanders: u32,
     /// Messages a second for those
@@ -92,6 +93,7 @@ impl ResumeArgs {
             size: self.size,
             filling: self.filling,
             manner: self.address.manner(),
+            course: Arc::default(),
         };
         Ok((self.common, Kind::Resume(options)))
     }

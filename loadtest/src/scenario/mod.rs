@@ -163,7 +163,7 @@ impl Kind {
             Kind::Idle(options) => options.connections,
             Kind::Storm(options) => options.connections,
             Kind::Kill(options) => options.victims + options.newcomers(),
-            Kind::Resume(options) => options.travellers + options.bystanders,
+            Kind::Resume(options) => options.travellers,
         }
     }
 
@@ -174,9 +174,22 @@ impl Kind {
                 options.publishers
             }
             Kind::Mixed(options) => options.fanout.publishers,
-            Kind::Resume(options) => options.publishers(),
+            Kind::Resume(options) => options.topics,
             Kind::Echo(_) | Kind::Tunnel(_) | Kind::Idle(_) | Kind::Storm(_) | Kind::Kill(_) => 0,
         }
+    }
+
+    /// How many more the first process has on a thread of their own; their numbers follow on those.
+    pub(crate) fn aside(&self) -> u32 {
+        match self {
+            Kind::Resume(options) => options.aside(),
+            _ => 0,
+        }
+    }
+
+    /// How many threads there are where so many are asked for.
+    pub(crate) fn threads(&self, asked: u32) -> u32 {
+        asked + u32::from(self.aside() > 0)
     }
 
     /// How many of all are opened before the run begins: the first ones.
@@ -186,7 +199,7 @@ impl Kind {
             Kind::Kill(options) => options.victims,
             // Those that are last open with each message.
             Kind::Mixed(options) => self.links() + self.publishers() - options.fanout.posters,
-            _ => self.links() + self.publishers(),
+            _ => self.links() + self.publishers() + self.aside(),
         }
     }
 
@@ -202,6 +215,9 @@ impl Kind {
             Kind::Idle(options) => Box::new(idle::Idle::new(options.clone(), place)),
             Kind::Storm(options) => Box::new(storm::Storm::new(options.clone(), place)),
             Kind::Kill(options) => Box::new(kill::Kill::new(options.clone(), place)),
+            Kind::Resume(options) if place.is_aside() => {
+                Box::new(resume::Bystanders::new(options.clone(), place))
+            }
             Kind::Resume(options) => Box::new(resume::Resume::new(options.clone(), place)),
         }
     }
@@ -210,27 +226,40 @@ impl Kind {
 /// Which of a run's links are a thread's.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Place {
-    /// The thread, counted over all processes.
+    /// The thread, counted over all processes; the one aside is the last.
     pub(crate) thread: u32,
-    /// How many threads there are in all processes.
+    /// How many threads there are in all processes, without the one aside.
     pub(crate) threads: u32,
     /// How many links are spread over them.
     pub(crate) links: u32,
     /// How many more the first thread has.
     pub(crate) publishers: u32,
+    /// How many more the thread aside has.
+    pub(crate) aside: u32,
     /// Whether there is one process only.
     pub(crate) is_alone: bool,
 }
 
 impl Place {
+    /// Whether this thread is beside those that all links are spread over, with links of its own.
+    pub(crate) fn is_aside(&self) -> bool {
+        self.thread == self.threads
+    }
+
     /// The number, in the run, of the thread's link `index`.
     pub(crate) fn number(&self, index: u32) -> u32 {
+        if self.is_aside() {
+            return self.links + self.publishers + index;
+        }
         let spread = self.spread_below(self.links);
         if index < spread { self.thread + index * self.threads } else { self.links + index - spread }
     }
 
     /// How many of the thread's links have a number below `target`.
     pub(crate) fn count_below(&self, target: u32) -> u32 {
+        if self.is_aside() {
+            return target.saturating_sub(self.links + self.publishers).min(self.aside);
+        }
         let publishers =
             if self.thread == 0 { target.saturating_sub(self.links).min(self.publishers) } else { 0 };
         self.spread_below(target.min(self.links)) + publishers
@@ -287,15 +316,21 @@ mod tests {
 
     #[test]
     fn every_link_has_one_place() {
-        for (links, publishers, threads) in [(10, 3, 1), (10, 3, 4), (3, 1, 4), (1, 0, 1), (0, 2, 2)] {
-            let place = |thread| Place { thread, threads, links, publishers, is_alone: true };
-            for target in 0..=links + publishers {
-                let mut numbers: Vec<u32> = (0..threads)
+        for (links, publishers, aside, threads) in
+            [(10, 3, 0, 1), (10, 3, 2, 4), (3, 1, 0, 4), (1, 0, 5, 1), (0, 2, 1, 2)]
+        {
+            let place = |thread| Place { thread, threads, links, publishers, aside, is_alone: true };
+            for target in 0..=links + publishers + aside {
+                let mut numbers: Vec<u32> = (0..=threads)
                     .map(place)
                     .flat_map(|place| (0..place.count_below(target)).map(move |index| place.number(index)))
                     .collect();
                 numbers.sort_unstable();
-                assert_eq!(numbers, (0..target).collect::<Vec<_>>(), "{links} {publishers} {threads}");
+                assert_eq!(
+                    numbers,
+                    (0..target).collect::<Vec<_>>(),
+                    "{links} {publishers} {aside} {threads}"
+                );
             }
         }
     }

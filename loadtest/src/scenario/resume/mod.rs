@@ -1,5 +1,5 @@
 //! Resume: many listen, are cut off, miss what is said meanwhile, come back at once to where they were, and must have heard
-//! everything in the end, once and in order. Bystanders stay on a topic of their own: what do they notice?
+//! everything in the end, once and in order. [`Bystanders`] stay on a topic of their own: what do they notice?
 //!
 //! Instead of the cut, a command may replace the server by another one. Then everybody is cut off by its end, and those
 //! who come back name a place that the new one cannot know: each must be told so, and hear what was kept since. Nothing is on
@@ -8,6 +8,8 @@
 //! Those who come back are the travellers. An event stream tells them their place; a WebSocket only says which messages
 //! there were, so that it takes the topic's epoch from an event stream beside it.
 
+mod bystanders;
+mod course;
 mod members;
 mod options;
 
@@ -16,6 +18,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+pub(crate) use self::bystanders::Bystanders;
 use self::members::Members;
 pub(crate) use self::options::Options;
 use self::options::Role;
@@ -79,8 +82,6 @@ pub(crate) struct Resume {
     /// Links that were cut off.
     absent: Vec<u32>,
     returning: u32,
-    /// When the last traveller had heard all it missed.
-    live_at: Option<u64>,
     /// How many messages were said on each topic, by the thread that publishes.
     said: Vec<u64>,
     message: Vec<u8>,
@@ -92,7 +93,7 @@ pub(crate) struct Resume {
 
 impl Resume {
     pub(crate) fn new(options: Options, place: Place) -> Resume {
-        let topics = if place.thread == 0 { options.publishers() } else { 0 };
+        let topics = if place.thread == 0 { options.topics } else { 0 };
         Resume {
             pattern: Pattern::new(options.size, options.filling),
             members: Members::new(&options, place),
@@ -101,7 +102,6 @@ impl Resume {
             paused_at: None,
             absent: Vec::new(),
             returning: 0,
-            live_at: None,
             said: vec![0; topics as usize],
             message: Vec::new(),
             ledger: None,
@@ -170,7 +170,9 @@ impl Resume {
                     Phase::Away
                 }
             }
-            Phase::Quiet if self.progress.heard == 0 && is_quiet(scene.control) => {
+            Phase::Quiet
+                if self.progress.heard == 0 && self.options.course.is_quiet() && is_quiet(scene.control) =>
+            {
                 Phase::Replacing(self.replace())
             }
             Phase::Replacing(outcome) => match outcome.get() {
@@ -181,6 +183,7 @@ impl Resume {
                     for link in first..self.place.count() {
                         scene.links.open(link, scene.now);
                     }
+                    self.options.course.replace();
                     Phase::Rejoining
                 }
                 Some(Err(why)) => {
@@ -190,12 +193,14 @@ impl Resume {
                 _ => return false,
             },
             Phase::Rejoining
-                if (self.travellers()..self.place.count()).all(|link| scene.links.is_open(link)) =>
+                if self.options.course.have_rejoined()
+                    && (self.travellers()..self.place.count()).all(|link| scene.links.is_open(link)) =>
             {
                 let pid = host::find(self.options.server.port());
                 self.ledger = Some(Ledger::open(&self.options, pid));
                 // Time goes on.
                 let now = clock::now();
+                self.options.course.resume(now);
                 self.began =
                     self.began.zip(self.paused_at.take()).map(|(began, paused)| began + now - paused);
                 Phase::Away
@@ -216,7 +221,7 @@ impl Resume {
                 if self.members.behind > 0 {
                     return false;
                 }
-                self.live_at = Some(scene.now);
+                self.options.course.live(scene.now);
                 self.server_nanos = self.ledger.as_ref().and_then(Ledger::server_nanos);
                 Phase::After
             }
@@ -269,7 +274,6 @@ impl Resume {
                     next = Some(next.map_or(due, |next: u64| next.min(due)));
                     break;
                 }
-                scene.part.lag.record(elapsed - due);
                 let stamp = Stamp { publisher: topic, sequence: *said, time: began + due };
                 self.pattern.write(stamp, &mut self.message);
                 scene.links.say(first + topic, Format::Text, &self.message);
@@ -279,17 +283,6 @@ impl Resume {
             }
         }
         next.map(|due| began + due)
-    }
-
-    /// When a message of the bystanders was due, as far as it matters to them.
-    fn when(&self, time: u64) -> &'static str {
-        let Some(at) = self.began.and_then(|began| time.checked_sub(began)) else { return "before" };
-        match at {
-            _ if at < self.options.before => "before",
-            _ if at < self.options.return_at() => "away",
-            _ if self.live_at.is_none_or(|live_at| time < live_at) => "returning",
-            _ => "after",
-        }
     }
 
     /// Takes note of how long a traveller took, if it has heard all it missed by now.
@@ -339,8 +332,7 @@ impl Ledger {
 
 impl Scenario for Resume {
     fn opening(&self, number: u32) -> Opening {
-        let topic = self.options.topic(number);
-        let mut opening = self.options.manner.opening(&format!("{}-{topic}", self.options.name));
+        let mut opening = self.options.opening(self.options.topic(number));
         if self.options.is_stream(number) {
             opening.tongue = Tongue::Events;
         }
@@ -382,14 +374,8 @@ impl Scenario for Resume {
         let read = read_message(&mut self.pattern, Format::Text, format, payload, manner, scene.part, number);
         let Some(stamp) = read else { return };
         self.progress.heard += self.members.hear(link, stamp, scene.part);
-        match self.options.role(number) {
-            Role::Traveller => self.notice_live(link, scene),
-            Role::Bystander => {
-                let latency = scene.now.saturating_sub(stamp.time);
-                scene.part.latency.record(latency);
-                scene.part.found.time(self.when(stamp.time), latency);
-            }
-            Role::Publisher => {}
+        if self.options.role(number) == Role::Traveller {
+            self.notice_live(link, scene);
         }
     }
 

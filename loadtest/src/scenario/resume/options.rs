@@ -1,11 +1,13 @@
 //! What a run of comings back consists of, and when each message of it is due.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::course::Course;
 use crate::clock::SECOND;
-use crate::dialect::Manner;
+use crate::dialect::{Manner, Opening};
 use crate::pattern::Filling;
 
 /// What such a run consists of.
@@ -46,6 +48,9 @@ pub(crate) struct Options {
     pub(crate) size: usize,
     pub(crate) filling: Filling,
     pub(crate) manner: Manner,
+    /// How far the run has come in this process.
+    #[serde(skip)]
+    pub(crate) course: Arc<Course>,
 }
 
 /// What a link is.
@@ -69,15 +74,21 @@ impl Options {
         )
     }
 
-    /// One for each topic, the bystanders' among them.
-    pub(crate) fn publishers(&self) -> u32 {
-        self.topics + 1
+    /// How many links the bystanders' thread has: theirs, and their publisher's, which is the last.
+    pub(crate) fn aside(&self) -> u32 {
+        self.bystanders + 1
+    }
+
+    /// How a link to `topic` is opened.
+    pub(super) fn opening(&self, topic: u32) -> Opening {
+        self.manner.opening(&format!("{}-{topic}", self.name))
     }
 
     pub(super) fn role(&self, number: u32) -> Role {
         match number {
             _ if number < self.travellers => Role::Traveller,
-            _ if number < self.travellers + self.bystanders => Role::Bystander,
+            _ if number < self.travellers + self.topics => Role::Publisher,
+            _ if number < self.travellers + self.topics + self.bystanders => Role::Bystander,
             _ => Role::Publisher,
         }
     }
@@ -87,7 +98,7 @@ impl Options {
         match self.role(number) {
             Role::Traveller => number % self.topics,
             Role::Bystander => self.topics,
-            Role::Publisher => number - self.travellers - self.bystanders,
+            Role::Publisher => (number - self.travellers).min(self.topics),
         }
     }
 
@@ -191,17 +202,18 @@ mod tests {
             size: 128,
             filling: Filling::Noise,
             manner: Manner { tongue: Tongue::WebSocket, path: "/topics/{topic}".to_owned(), lenient: false },
+            course: Arc::default(),
         }
     }
 
     #[test]
     fn every_link_has_a_topic_and_every_topic_its_audience() {
         let options = options();
-        let mut heard = vec![0; options.publishers() as usize];
-        for number in 0..options.travellers + options.bystanders + options.publishers() {
+        let mut heard = vec![0; options.topics as usize + 1];
+        for number in 0..options.travellers + options.topics + options.aside() {
             heard[options.topic(number) as usize] += 1;
         }
-        let audiences: Vec<u64> = (0..options.publishers()).map(|topic| options.audience(topic)).collect();
+        let audiences: Vec<u64> = (0..=options.topics).map(|topic| options.audience(topic)).collect();
         assert_eq!((heard, audiences.as_slice()), (vec![5, 4, 4, 3], [5, 4, 4, 3].as_slice()));
         let streams: Vec<u32> = (0..15).filter(|number| options.is_stream(*number)).collect();
         assert_eq!(streams, [0, 1, 2, 6, 7, 8]);
@@ -211,7 +223,7 @@ mod tests {
     fn what_is_missed_is_due_while_all_are_away() {
         let options = options();
         assert_eq!((options.said(0), options.said(3)), (4 + 5 + 2, 40));
-        for topic in 0..options.publishers() {
+        for topic in 0..=options.topics {
             let dues: Vec<u64> =
                 (0..options.said(topic)).map(|sequence| options.due(topic, sequence)).collect();
             assert!(dues.is_sorted() && *dues.last().expect("some") < options.end(), "{dues:?}");
