@@ -217,7 +217,6 @@ def check_own(client):
     assert {text for _, text in published} <= set(texts) <= {text for _, text in published} | set(unknown)
 
 
-@pytest.mark.timeout(120)
 def test_a_restart_is_a_gap(start):
     """What a gateway knew ends with it, and the client says so before it goes on."""
     first = start()
@@ -238,7 +237,6 @@ def test_a_restart_is_a_gap(start):
         client.evaluate("(report.close(), null)")
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("way", ["websocket", "events"])
 def test_a_reader_that_was_too_slow_is_told_what_it_missed(start, way):
     """What the gateway dropped for it and what it heard are all that was said, each message once."""
@@ -273,6 +271,7 @@ def test_a_reader_that_was_too_slow_is_told_what_it_missed(start, way):
         client.evaluate("(report.close(), null)")
 
 
+@pytest.mark.once
 def test_the_client_alone():
     """Its own tests, against a small gateway of their own."""
     tests = sorted(str(path) for path in (CLIENT / "test").glob("*.test.js"))
