@@ -32,6 +32,16 @@ class Library:
         return self.name
 
 
+@contextmanager
+def asleep(process: subprocess.Popen):
+    """It runs nothing, and so reads nothing, while the block lasts."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 class Program:
     """A program that takes orders and says things, in lines, while the block lasts. Who inherits
     says in `_say` where its lines go."""
@@ -61,14 +71,8 @@ class Program:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             pipe.close()
 
-    @contextmanager
     def asleep(self):
-        """Runs nothing, and so reads nothing, while the block lasts."""
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        return asleep(self._process)
 
     def _read(self):
         for line in self._process.stdout:

@@ -4,7 +4,6 @@ nothing comes twice."""
 import json
 import os
 import random
-import signal
 import subprocess
 import threading
 import time
@@ -15,6 +14,7 @@ import pytest
 from playwright.sync_api import sync_playwright
 from websockets.sync.client import connect
 
+from client import asleep
 from cutter import Cutter
 from firefox import Firefox
 from gateway import PATIENCE, ROOT, until
@@ -54,14 +54,8 @@ class Node:
         self._process.stdin.close()
         self._process.wait(PATIENCE)
 
-    @contextmanager
     def asleep(self):
-        """Runs nothing, and so reads nothing, while the block lasts."""
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        return asleep(self._process)
 
     def evaluate(self, expression: str):
         self._process.stdin.write(expression.replace("\n", " ") + "\n")
