@@ -100,7 +100,8 @@ struct Many {
     segments: VecDeque<Segment>,
     /// The pongs that are due, oldest first, in at most [`PONGS_BYTES_MAX`].
     pongs: Option<Bytes>,
-    /// How many segments at the front came back from sends, at most; older pongs are perhaps among them.
+    /// How many segments at the front came back from sends, at most, and perhaps more than there are; older pongs are perhaps
+    /// among them.
     returned: usize,
 }
 
@@ -487,9 +488,10 @@ impl Waiting {
             Waiting::Many(mut many) => {
                 // Pongs follow whole messages, so they may end any chain; one that is cut short keeps a place for them.
                 // But they must not overtake older ones, so what came back goes first, all of it.
-                let pongs = if many.returned < CHAIN_SEGMENTS_MAX { many.pongs.take() } else { None };
+                let returned = many.returned.min(many.segments.len());
+                let pongs = if returned < CHAIN_SEGMENTS_MAX { many.pongs.take() } else { None };
                 let count = many.segments.len().min(CHAIN_SEGMENTS_MAX - usize::from(pongs.is_some()));
-                many.returned = many.returned.saturating_sub(count);
+                many.returned = returned.saturating_sub(count);
                 let mut segments: Vec<Segment> = many.segments.drain(..count).collect();
                 segments.extend(pongs.map(Segment::whole));
                 if !many.segments.is_empty() || many.pongs.is_some() {

@@ -158,6 +158,20 @@ fn a_pong_does_not_overtake_an_older_one() {
 }
 
 #[test]
+fn a_pong_does_not_wait_for_what_was_dropped() {
+    let mut outboxes = outboxes(10, OutboxPolicy::DropOldest);
+    outboxes.deliver(SLOT, run(&["begun"]), &mut Silent);
+    outboxes.push(SLOT, own("!"));
+    assert_eq!(send(&mut outboxes, 2), "be", "two pieces come back");
+    // Each drops the one before.
+    for _ in 0..2 * CHAIN_SEGMENTS_MAX {
+        outboxes.deliver(SLOT, run(&["a long one"]), &mut Silent);
+    }
+    push_pong(&mut outboxes, "<pong>");
+    assert_eq!(drain(&mut outboxes), "gun!a long one<pong>");
+}
+
+#[test]
 fn a_pong_goes_before_the_last_words() {
     let mut outboxes = outboxes(1000, OutboxPolicy::Cut);
     outboxes.deliver(SLOT, run(&["message,"]), &mut Silent);
